@@ -1,0 +1,26 @@
+"""Tickets: the right to open one console once."""
+
+from django.conf import settings
+from django.db import models
+
+from machines.models import Machine
+from machines.providers.types import ConsoleKind
+
+
+class ConsoleTicket(models.Model):
+    """A right to open one console of one machine by one person, once, soon.
+
+    The browser holds 32 random bytes; here is only their SHA-256.
+    """
+
+    digest = models.CharField(max_length=64, unique=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    machine = models.ForeignKey(Machine, on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=10, choices=[(kind.value, kind.value) for kind in ConsoleKind])
+    view_only = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(db_index=True)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.machine_id}"

@@ -1,0 +1,246 @@
+"""Settings, all of them from the environment. `.env.example` explains every variable."""
+
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+if env_file := env.str("LABPORTAL_ENV_FILE", default=""):
+    if not Path(env_file).is_file():
+        raise ImproperlyConfigured(f"LABPORTAL_ENV_FILE names {env_file}, which is not there.")
+    environ.Env.read_env(env_file)
+elif (BASE_DIR / ".env").is_file():
+    environ.Env.read_env(BASE_DIR / ".env")
+
+
+def _required(name: str, hint: str) -> str:
+    value: str = env.str(name, default="")
+    if not value:
+        raise ImproperlyConfigured(f"{name} is not set. {hint}")
+    return value
+
+
+def _read(name: str, kind: str, default: Any) -> Any:
+    """A value of another type than text; a wrong one is named in the error."""
+    try:
+        return getattr(env, kind)(name, default=default)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} is not a valid {kind}: {error}") from None
+
+
+# -- what this installation is -----------------------------------------------------------------
+
+DEBUG = _read("DEBUG", "bool", False)
+SECRET_KEY = _required("SECRET_KEY", "bin/up makes one; otherwise take 50 random characters.")
+FIELD_KEYS = [key for key in _required("FIELD_KEYS", "bin/up makes one; otherwise run: manage.py field_key").split(",") if key]
+PORTAL_ID = _required("PORTAL_ID", "It labels this installation's machines on the clusters: any UUID, never changed.")
+PORTAL_NAME = env.str("PORTAL_NAME", default="labportal")
+DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "data"))).resolve()
+SITE_URL = env.str("SITE_URL", default="http://localhost:8000").rstrip("/")
+ALLOWED_HOSTS = _read("ALLOWED_HOSTS", "list", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = _read("CSRF_TRUSTED_ORIGINS", "list", [SITE_URL])
+DEMO = _read("DEMO", "bool", False)  # shows the demo banner
+
+try:
+    from cryptography.fernet import Fernet
+
+    for _key in FIELD_KEYS:
+        Fernet(_key)
+except ValueError:
+    raise ImproperlyConfigured("FIELD_KEYS holds a key that is no Fernet key. Make one with: manage.py field_key") from None
+
+# -- applications ------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "channels",
+    "django_htmx",
+    "django_q",
+    "csp",
+    "allauth",
+    "allauth.account",
+    "accounts",
+    "machines",
+    "classes",
+    "sessions",
+    "console",
+    "labportal",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "labportal.urls"
+ASGI_APPLICATION = "labportal.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "labportal.context.portal",
+            ],
+        },
+    },
+]
+
+# -- database ----------------------------------------------------------------------------------
+
+try:
+    DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR}/labportal.sqlite3")}
+except (ValueError, environ.ImproperlyConfigured) as error:
+    raise ImproperlyConfigured(f"DATABASE_URL is wrong: {error}") from None
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # Web, worker and watcher write to one file. IMMEDIATE takes the write lock where a transaction
+    # begins, so none dies in the middle with "database is locked" (docs/architecture.md, Database).
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=20000;",
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
+
+# -- people ------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = env.str("EMAIL_VERIFICATION", default="optional")
+if ACCOUNT_EMAIL_VERIFICATION not in {"none", "optional", "mandatory"}:
+    raise ImproperlyConfigured("EMAIL_VERIFICATION must be none, optional or mandatory.")
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_SESSION_REMEMBER = True
+
+try:
+    vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+except (ValueError, environ.ImproperlyConfigured) as error:
+    raise ImproperlyConfigured(f"EMAIL_URL is wrong: {error}") from None
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="labportal@localhost")
+EMAIL_TIMEOUT = 10
+
+# -- the worker and the watcher ----------------------------------------------------------------
+# In this order, held by a system check (machines.checks):
+# provider call < step slice < worker timeout < lease < queue retry.
+
+PROVIDER_CALL_SECONDS = 20
+SLICE_SECONDS = _read("SLICE_SECONDS", "int", 25)
+WORKER_TIMEOUT_SECONDS = _read("WORKER_TIMEOUT_SECONDS", "int", 45)
+LEASE_SECONDS = _read("LEASE_SECONDS", "int", 60)
+OPERATION_ATTEMPTS = 5
+WATCH_SECONDS = _read("WATCH_SECONDS", "float", 1.0)  # between two looks at a cluster
+WORKERS = _read("WORKERS", "int", 4)
+
+Q_CLUSTER = {
+    "name": "labportal",
+    "orm": "default",
+    "workers": WORKERS,
+    "timeout": WORKER_TIMEOUT_SECONDS,
+    "retry": _read("QUEUE_RETRY_SECONDS", "int", 300),
+    "queue_limit": 1,  # what is prefetched is delivered twice when it waits too long
+    "poll": 0.1,
+    "max_attempts": 3,
+    "ack_failures": True,
+    "save_limit": -1,  # keep no rows of finished doorbells
+    "catch_up": False,
+    "label": "Worker",
+}
+
+# -- web ---------------------------------------------------------------------------------------
+
+REDIS_URL = env.str("REDIS_URL", default="")
+STATIC_URL = "static/"
+STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(DATA_DIR / "static")))
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+_https = SITE_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_HSTS_SECONDS = 31536000 if _https else 0
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_SSL_REDIRECT = _read("SECURE_SSL_REDIRECT", "bool", False)
+if _read("BEHIND_PROXY", "bool", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    ALLAUTH_TRUSTED_PROXY_COUNT = 1
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],  # Bootstrap's icons are data: URLs in its style sheet
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+        "manifest-src": ["'self'"],
+    }
+}
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+
+# -- language and time -------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+}

@@ -1,0 +1,114 @@
+"""Where machines are made, and of what."""
+
+from typing import Any
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from accounts.fields import EncryptedTextField
+
+
+class ClusterKind(models.TextChoices):
+    LIBVIRT = "libvirt", "libvirt/KVM"
+    SIMULATOR = "simulator", _("Simulator")
+
+
+def no_limits() -> dict[str, Any]:
+    return {}
+
+
+class Cluster(models.Model):
+    """One hypervisor installation. Only the watcher writes the columns under *seen*."""
+
+    name = models.CharField(max_length=60, unique=True)
+    kind = models.CharField(max_length=20, choices=ClusterKind)
+    config = models.JSONField(default=dict, blank=True, help_text=_("Addresses and settings; never a secret."))
+    secret = EncryptedTextField(blank=True, default="")
+    maintenance = models.BooleanField(default=False, help_text=_("Nothing new is begun here while this is on."))
+    # Networks guests may have addresses in, as CIDR. The portal connects to no other address a guest reports.
+    networks = models.JSONField(default=list, blank=True)
+
+    # How many pieces of work of one sort may be under way here at once.
+    limit_create = models.PositiveSmallIntegerField(default=4, validators=[MinValueValidator(1)])
+    limit_power = models.PositiveSmallIntegerField(default=8, validators=[MinValueValidator(1)])
+    limit_per_template = models.PositiveSmallIntegerField(default=4, validators=[MinValueValidator(1)])
+    # Machines that are on but do not answer yet. Emulated guests boot quicker four at a time than all at once. 0: no limit.
+    limit_booting = models.PositiveSmallIntegerField(default=0)
+    stop_deadline = models.PositiveSmallIntegerField(default=60, help_text=_("Seconds a guest gets to shut down before it is switched off."))
+
+    # Seen.
+    reachable = models.BooleanField(default=False)
+    seen_at = models.DateTimeField(null=True, blank=True)  # last whole inventory
+    problem = models.CharField(max_length=300, blank=True, default="")
+    accelerated = models.BooleanField(null=True)  # KVM works; None: not known
+    watcher = models.CharField(max_length=64, blank=True, default="")  # token of the watcher that holds the lease
+    watcher_until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def simulated(self) -> bool:
+        return self.kind == ClusterKind.SIMULATOR
+
+
+class Node(models.Model):
+    """A host of a cluster, as last seen."""
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="nodes")
+    name = models.CharField(max_length=100)
+    online = models.BooleanField(default=True)
+    cores = models.PositiveIntegerField(default=0)
+    memory_total_mib = models.PositiveIntegerField(default=0)
+    memory_free_mib = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["cluster", "name"], name="node_once_per_cluster")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Template(models.Model):
+    """What machines are cloned from. `ref` is the cluster's name for it."""
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="templates")
+    ref = models.CharField(max_length=200)
+    name = models.CharField(max_length=100)
+    description = models.CharField(max_length=300, blank=True, default="")
+    username = models.CharField(max_length=32, default="student", help_text=_("The account that is made in the guest."))
+    cores = models.PositiveSmallIntegerField(default=1)
+    memory_mib = models.PositiveIntegerField(default=512)
+    disk_gib = models.PositiveIntegerField(null=True, blank=True, help_text=_("Empty: as the image."))
+    linked = models.BooleanField(default=True, help_text=_("Clones share the template's disk: made in no time, small."))
+    seeded = models.BooleanField(default=True, help_text=_("The guest reads user, password and key from a NoCloud seed."))
+    active = models.BooleanField(default=True, help_text=_("Offered to teachers."))
+    present = models.BooleanField(default=True)  # as last seen on the cluster
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["cluster", "ref"], name="template_once_per_cluster")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Tier(models.Model):
+    """A size people may ask for."""
+
+    name = models.CharField(max_length=40, unique=True)
+    cores = models.PositiveSmallIntegerField()
+    memory_mib = models.PositiveIntegerField()
+    disk_gib = models.PositiveIntegerField()
+    position = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        ordering = ["position", "cores"]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,32 @@
+"""Who may see and do what with machines. The only door from a URL to a row."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+from django.db.models import Q
+from django.http import Http404
+
+from accounts.models import User
+
+from .models import Machine
+
+# Apps above add who else may see and drive a machine: teachers those of their classes.
+GRANTS: list[Callable[[User], Q]] = []
+
+
+def granted(user: User) -> Q:
+    """The machines a person may see and drive."""
+    if user.runs_portal:
+        return Q()
+    allowed = Q(owner=user)
+    for grant in GRANTS:
+        allowed |= grant(user)
+    return allowed
+
+
+def access_machine(user: User, key: UUID) -> Machine:
+    """The machine, or Http404: whoever may not see it does not learn that it exists."""
+    machine = Machine.objects.exclude(state="destroyed").select_related("cluster", "template", "owner").filter(granted(user), key=key).distinct().first()
+    if machine is None:
+        raise Http404
+    return machine

@@ -1,0 +1,241 @@
+"""What goes into a provider and what comes out: frozen, plain, no model and no setting."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from .errors import ProviderError
+
+
+class Power(StrEnum):
+    ON = "on"
+    OFF = "off"
+    UNKNOWN = "unknown"
+
+
+class Stage(StrEnum):
+    BUILDING = "building"  # the creating call is still at work
+    READY = "ready"
+    BROKEN = "broken"  # half made: may be destroyed and made again
+
+
+class Presence(StrEnum):
+    ABSENT = "absent"
+    OURS = "ours"  # the label carries our key and our portal id
+    FOREIGN = "foreign"  # something else sits at this ref; never to be touched
+
+
+class StopMode(StrEnum):
+    GRACEFUL = "graceful"  # press the power button, the guest shuts down when it likes
+    FORCE = "force"  # pull the plug
+
+
+class ConsoleKind(StrEnum):
+    SCREEN = "screen"  # VNC
+    TERMINAL = "terminal"  # text: serial line of the hypervisor
+
+
+class TaskState(StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"  # the hypervisor does not know the task (any more): observe the machine
+
+
+@dataclass(frozen=True, slots=True)
+class MachineIdentity:
+    """Who a machine is. Chosen by the portal and stored before the call that makes it.
+
+    `key` is unique for ever, `portal` is the id of this installation, so that a staging
+    portal never takes a production machine for its own. `name` is for people.
+    """
+
+    key: str
+    name: str
+    portal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What the guest is told at its first boot (NoCloud)."""
+
+    hostname: str
+    username: str
+    password: str
+    ssh_keys: tuple[str, ...] = ()
+    locale: str = "en_US.UTF-8"
+    keyboard: str = "us"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """How a machine is to be made. Sizes: cores, MiB, GiB (None: as the template)."""
+
+    template: str
+    cores: int
+    memory_mib: int
+    disk_gib: int | None = None
+    linked: bool = True
+    seed: Seed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """A piece of work the hypervisor does on its own. Stored in the operation's checkpoint."""
+
+    id: str
+    kind: str = ""
+    node: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        return {"id": self.id, "kind": self.kind, "node": self.node}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, str]) -> "TaskRef":
+        return cls(id=data["id"], kind=data.get("kind", ""), node=data.get("node", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    state: TaskState
+    progress: float | None = None  # 0 to 1, None when the hypervisor does not say
+    error: ProviderError | None = None  # with FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A place where a service of the guest may answer.
+
+    `source` says who claims so: `forward` is made by the provider itself and trusted;
+    `lease`, `agent` and `arp` come from the guest's side and are hostile until checked.
+    """
+
+    service: str  # "ssh", "rdp", or "guest" for a bare address
+    host: str
+    port: int = 0
+    source: str = "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What is at a ref right now."""
+
+    presence: Presence
+    stage: Stage | None = None
+    power: Power = Power.UNKNOWN
+    node: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedMachine:
+    """One line of the inventory. `identity` is None where there is no label of any portal."""
+
+    ref: str
+    name: str
+    power: Power
+    stage: Stage = Stage.READY
+    identity: MachineIdentity | None = None
+    node: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    name: str
+    online: bool
+    cores: int = 0
+    memory_total_mib: int = 0
+    memory_free_mib: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Everything a cluster has, from one pass of few calls, machines of others included."""
+
+    machines: tuple[ObservedMachine, ...]
+    nodes: tuple[NodeInfo, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateInfo:
+    ref: str
+    name: str
+    disk_gib: float = 0
+    description: str = ""
+    username: str = ""  # the account the template expects, when it says so
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    name: str
+    created: float = 0.0  # seconds since the epoch
+    with_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Load of one machine. `cpu` is a share of its cores, 0 to 1."""
+
+    ref: str
+    cpu: float | None = None
+    memory_mib: float | None = None
+    disk_read_bytes: int | None = None
+    disk_write_bytes: int | None = None
+    net_rx_bytes: int | None = None
+    net_tx_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleTarget:
+    """Where the relay connects to. Never leaves the server.
+
+    Either `host` and `port`, or `path` (a Unix socket).
+    """
+
+    kind: ConsoleKind
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    password: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of `Provider.check()`: what was looked at, whether it is well, in words."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider can do beyond the verbs. False means the call raises Unsupported."""
+
+    snapshots: bool = False
+    resize: bool = False
+    endpoints: bool = False  # guest addresses beyond what the inventory has
+    guest_password: bool = False
+    screenshot: bool = False
+    metrics: bool = False
+    templates: bool = False  # list them
+    import_template: bool = False
+    screen: bool = False  # a graphical console
+    terminal: bool = False  # a text console of the hypervisor's own
+    full_clone: bool = False
+    events: bool = False  # tells of changes by itself, see Provider.wait_for_change
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """All a provider gets to know of its cluster row."""
+
+    cluster: str
+    portal: str
+    config: Mapping[str, Any]
+    secret: str = field(default="", repr=False)

@@ -1,0 +1,16 @@
+"""Settings of the tests: those of the product with keys of their own and quick passwords."""
+
+import os
+import tempfile
+
+os.environ.setdefault("SECRET_KEY", "only-for-tests-only-for-tests-only-for-tests-1234")
+os.environ.setdefault("FIELD_KEYS", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+os.environ.setdefault("PORTAL_ID", "7e57ab1e-0000-4000-8000-000000000000")
+os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="labportal-test-"))
+os.environ.setdefault("EMAIL_URL", "memorymail://")
+
+from labportal.settings import *
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
