@@ -1,10 +1,12 @@
-"""What pages read. Never writes, never asks a hypervisor."""
+"""What pages read. Never writes, never asks a hypervisor.
+
+`pages` what a page shows of machines, `display` how a state is said.
+"""
 
 from django.db.models import QuerySet
 
 from accounts.models import User
-
-from .models import Cluster, Machine
+from machines.models import Cluster, Machine
 
 
 def any_simulated() -> bool:
