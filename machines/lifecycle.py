@@ -87,6 +87,8 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (_S.PENDING, _E.FAIL): _S.FAILED,
     (_S.DESTROYING, _E.FAIL): _S.FAILED,
     (_S.DESTROYING, _E.GONE): _S.DESTROYED,
+    (_S.DESTROYING, _E.SETTLED_ON): _S.RUNNING,  # cancelled before anything was removed
+    (_S.DESTROYING, _E.SETTLED_OFF): _S.STOPPED,
     **{(state, _E.SETTLED_ON): _S.RUNNING for state in _SETTLES},
     **{(state, _E.SETTLED_OFF): _S.STOPPED for state in _SETTLES},
     **{(state, _E.FAIL): _S.FAILED for state in _SETTLES},

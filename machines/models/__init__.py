@@ -1,9 +1,10 @@
 from .cluster import Cluster, Node, Template, Tier
 from .feed import Change
 from .machine import Machine, Snapshot
-from .operation import Batch, Heartbeat, Operation, OperationEvent
+from .operation import ACTIVE, Batch, Heartbeat, Operation, OperationEvent, OperationState, Priority
 
 __all__ = [
+    "ACTIVE",
     "Batch",
     "Change",
     "Cluster",
@@ -12,6 +13,8 @@ __all__ = [
     "Node",
     "Operation",
     "OperationEvent",
+    "OperationState",
+    "Priority",
     "Snapshot",
     "Template",
     "Tier",

@@ -1,0 +1,64 @@
+"""From rows to what providers take: the only place where both are known."""
+
+import json
+import os
+import threading
+
+from django.conf import settings
+
+from machines.models import Cluster, Machine
+from machines.providers.base import Provider
+from machines.providers.registry import provider_class
+from machines.providers.types import MachineIdentity, MachineSpec, ProviderSettings, Seed
+
+_local = threading.local()
+
+
+def provider_for(cluster: Cluster) -> Provider:
+    """The provider of `cluster` for this thread, kept until the row's settings change.
+    Raises Unsupported where its SDK is not installed."""
+    held: dict[tuple[int, int], tuple[str, Provider]] = _local.__dict__.setdefault("providers", {})
+    place = os.getpid(), cluster.pk  # connections do not survive a fork
+    wanted = json.dumps([cluster.kind, cluster.name, cluster.config, cluster.secret], sort_keys=True)
+    known, provider = held.get(place, ("", None))
+    if provider is None or known != wanted:
+        if provider is not None:
+            provider.close()
+        settings_of_cluster = ProviderSettings(cluster=cluster.name, portal=settings.PORTAL_ID, config=cluster.config, secret=cluster.secret)
+        provider = provider_class(cluster.kind)(settings_of_cluster)
+        held[place] = wanted, provider
+    return provider
+
+
+def close_providers() -> None:
+    """Give back what this thread holds. Call it where a thread ends."""
+    held = _local.__dict__.pop("providers", {})
+    for (pid, _), (_, provider) in held.items():
+        if pid == os.getpid():
+            provider.close()
+
+
+def identity(machine: Machine) -> MachineIdentity:
+    return MachineIdentity(key=str(machine.key), name=machine.name, portal=settings.PORTAL_ID)
+
+
+def spec(machine: Machine) -> MachineSpec:
+    """How `machine` is to be made. Reads its template and its owner."""
+    template = machine.template
+    seed = None
+    if template.seeded:
+        seed = Seed(
+            hostname=machine.name,
+            username=machine.username,
+            password=machine.password,
+            ssh_keys=(machine.ssh_public_key,) if machine.ssh_public_key else (),
+            keyboard=machine.owner.keyboard if machine.owner else "us",
+        )
+    return MachineSpec(
+        template=template.ref,
+        cores=machine.cores,
+        memory_mib=machine.memory_mib,
+        disk_gib=machine.disk_gib or template.disk_gib,
+        linked=template.linked,
+        seed=seed,
+    )

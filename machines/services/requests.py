@@ -1,0 +1,315 @@
+"""What people ask for. Each request is one short transaction without I/O: the machine's row is
+locked, the table of states asked, and operation, new state, audit, change feed and doorbell are
+written together or not at all.
+
+Who may ask is the caller's business (`machines.policies`); `acting_user` is for the record.
+Asking for what is being done already answers the operation that does it. All raise `Refused`.
+"""
+
+import re
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from accounts.services import audit
+from machines.lifecycle import REQUEST_EVENT, Event, Kind, State, can
+from machines.models import ACTIVE, Batch, Machine, Operation, OperationEvent, OperationState, Priority, Snapshot, Template
+from machines.providers.errors import Unsupported
+from machines.providers.registry import provider_class
+
+from . import credentials, dispatch, transitions
+from .feed import machine_topics, operation_topics, publish
+from .refusal import Refused
+
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
+_SNAPSHOT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.IGNORECASE)
+
+# The slot the first step of a kind needs; `machines.services.limits` counts them.
+FIRST_SLOT: dict[Kind, str] = {
+    Kind.PROVISION: "create",
+    Kind.START: "boot",
+    Kind.STOP: "power",
+    Kind.FORCE_OFF: "power",
+    Kind.RESTART: "boot",
+    Kind.REVERT: "power",
+    Kind.SNAPSHOT: "create",
+    Kind.DELETE_SNAPSHOT: "create",
+    Kind.RESIZE: "create",
+    Kind.DESTROY: "power",
+}
+
+
+def create_machine(
+    *,
+    acting_user: User | None,
+    template: Template,
+    name: str,
+    owner: User | None = None,
+    cores: int,
+    memory_mib: int,
+    disk_gib: int | None = None,
+    batch: Batch | None = None,
+    priority: int = Priority.PERSON,
+    start: bool = False,
+) -> Machine:
+    """A new machine with credentials of its own, and the operation that makes it (and starts
+    it, where `start`). `name` becomes the guest's host name."""
+    if not _HOST_NAME.fullmatch(name):
+        raise Refused(_("“%(name)s” cannot be a machine's name: letters, digits and dashes, at most 63.") % {"name": name}, code="bad_name")
+    if not template.present:
+        raise Refused(_("The template “%(template)s” is gone from the cluster. Choose another.") % {"template": template}, code="template_missing")
+    made = credentials.make(comment=f"labportal {name}")
+    with transaction.atomic():
+        machine = Machine.objects.create(
+            name=name,
+            owner=owner,
+            cluster=template.cluster,
+            template=template,
+            cores=cores,
+            memory_mib=memory_mib,
+            disk_gib=disk_gib,
+            username=template.username,
+            password=made.password,
+            ssh_private_key=made.ssh_private_key,
+            ssh_public_key=made.ssh_public_key,
+        )
+        _record(machine, Kind.PROVISION, acting_user=acting_user, batch=batch, priority=priority, params={"start": start})
+        publish(*machine_topics(machine))
+    return machine
+
+
+def start(machine: Machine, *, acting_user: User | None, priority: int = Priority.PERSON, batch: Batch | None = None) -> Operation:
+    return _ask(machine, Kind.START, acting_user=acting_user, priority=priority, batch=batch)
+
+
+def stop(machine: Machine, *, acting_user: User | None, priority: int = Priority.PERSON, batch: Batch | None = None) -> Operation:
+    """Press the power button; force follows after the cluster's deadline."""
+    return _ask(machine, Kind.STOP, acting_user=acting_user, priority=priority, batch=batch)
+
+
+def force_off(machine: Machine, *, acting_user: User | None, priority: int = Priority.PERSON, batch: Batch | None = None) -> Operation:
+    """Pull the plug. A graceful stop that is at work is not waited for any longer."""
+    with transaction.atomic():
+        _lock(machine)
+        stopping = _active(machine)
+        if stopping is not None and stopping.kind == Kind.STOP:
+            return _escalate(stopping, machine, acting_user=acting_user)
+        return _ask(machine, Kind.FORCE_OFF, acting_user=acting_user, priority=priority, batch=batch)
+
+
+def restart(machine: Machine, *, acting_user: User | None, priority: int = Priority.PERSON, batch: Batch | None = None) -> Operation:
+    return _ask(machine, Kind.RESTART, acting_user=acting_user, priority=priority, batch=batch)
+
+
+def revert(machine: Machine, *, acting_user: User | None, snapshot: str = "", batch: Batch | None = None, priority: int = Priority.PERSON) -> Operation:
+    """Back to `snapshot`, or to how the machine was made. It is on afterwards if it was before."""
+    with transaction.atomic():
+        _lock(machine)
+        if snapshot and not machine.snapshots.filter(name=snapshot, ready=True).exists():
+            raise Refused(_("%(machine)s has no snapshot “%(name)s”.") % {"machine": machine, "name": snapshot}, code="no_snapshot")
+        was_on = machine.state == State.RUNNING or (machine.state == State.FAILED and machine.power == "on")
+        params = {"snapshot": snapshot, "start": was_on}
+        return _ask(machine, Kind.REVERT, acting_user=acting_user, priority=priority, batch=batch, params=params, same={"snapshot": snapshot})
+
+
+def take_snapshot(machine: Machine, *, acting_user: User | None, name: str, note: str = "") -> Operation:
+    if not _SNAPSHOT_NAME.fullmatch(name):
+        raise Refused(_("“%(name)s” cannot be a snapshot's name: letters, digits and dashes, at most 40.") % {"name": name}, code="bad_name")
+    _needs(machine, "snapshots", _("This cluster cannot take snapshots."))
+    with transaction.atomic():
+        _lock(machine)
+        if _active(machine) is None and machine.snapshots.filter(name=name).exists():
+            raise Refused(_("%(machine)s has a snapshot “%(name)s” already.") % {"machine": machine, "name": name}, code="exists")
+        operation = _ask(machine, Kind.SNAPSHOT, acting_user=acting_user, params={"snapshot": name})
+        Snapshot.objects.get_or_create(machine=machine, name=name, defaults={"note": note[:200]})
+        return operation
+
+
+def delete_snapshot(machine: Machine, *, acting_user: User | None, name: str) -> Operation:
+    _needs(machine, "snapshots", _("This cluster cannot take snapshots."))
+    if not machine.snapshots.filter(name=name).exists():
+        raise Refused(_("%(machine)s has no snapshot “%(name)s”.") % {"machine": machine, "name": name}, code="no_snapshot")
+    return _ask(machine, Kind.DELETE_SNAPSHOT, acting_user=acting_user, params={"snapshot": name})
+
+
+def resize(machine: Machine, *, acting_user: User | None, cores: int, memory_mib: int, disk_gib: int | None = None) -> Operation:
+    """New sizes, for a machine that is off. The disk may only grow."""
+    _needs(machine, "resize", _("This cluster cannot change the size of a machine."))
+    with transaction.atomic():
+        _lock(machine)
+        if machine.state == State.RUNNING:
+            raise Refused(_("%(machine)s is on. Shut it down first.") % {"machine": machine}, code="running")
+        if disk_gib is not None and machine.disk_gib is not None and disk_gib < machine.disk_gib:
+            raise Refused(_("The disk can only grow: it has %(size)d GiB.") % {"size": machine.disk_gib}, code="disk_shrinks")
+        return _ask(machine, Kind.RESIZE, acting_user=acting_user, params={"cores": cores, "memory_mib": memory_mib, "disk_gib": disk_gib})
+
+
+def destroy(machine: Machine, *, acting_user: User | None, batch: Batch | None = None, priority: int = Priority.PERSON) -> Operation:
+    """Remove the machine with its disks. Work on it that no worker has in hand is cancelled."""
+    with transaction.atomic():
+        _lock(machine)
+        active = _active(machine)
+        if active is not None and active.kind != Kind.DESTROY and active.state != OperationState.RUNNING:
+            _end(active, machine, acting_user=acting_user)
+        return _ask(machine, Kind.DESTROY, acting_user=acting_user, priority=priority, batch=batch)
+
+
+def retry(machine: Machine, *, acting_user: User | None) -> Operation:
+    """Try again what failed; for a machine that is gone, make it anew."""
+    with transaction.atomic():
+        _lock(machine)
+        if (active := _active(machine)) is not None:
+            return active
+        last = machine.operations.order_by("-id").first()
+        kind = Kind(last.kind) if last is not None and last.state == OperationState.FAILED and machine.made_at else Kind.PROVISION
+        if not can(machine.state, REQUEST_EVENT[kind]):
+            kind = Kind.PROVISION
+        params = dict(last.params) if last is not None and last.kind == kind else {}
+        params.pop("force", None)
+        return _ask(machine, kind, acting_user=acting_user, params=params)
+
+
+def cancel(operation: Operation, *, acting_user: User | None) -> Operation:
+    """End an operation that waits, for its turn or for the cluster. What it began on the
+    cluster may still happen; the watcher will see it. Ended already: nothing changes."""
+    with transaction.atomic():
+        machine = operation.machine
+        _lock(machine)
+        operation.refresh_from_db()
+        if not operation.is_active:
+            return operation
+        if operation.state == OperationState.RUNNING:
+            raise Refused(_("This is being done at this moment. Try again in a few seconds."), code="busy")
+        _end(operation, machine, acting_user=acting_user)
+        return operation
+
+
+# -- what they are made of ---------------------------------------------------------------------
+
+
+def _lock(machine: Machine) -> None:
+    """Lock the row and bring the caller's object up to date."""
+    machine.refresh_from_db(from_queryset=Machine.objects.select_for_update(of=("self",)))
+
+
+def _active(machine: Machine) -> Operation | None:
+    return machine.operations.filter(state__in=ACTIVE).first()
+
+
+def _needs(machine: Machine, capability: str, message: str) -> None:
+    try:
+        able = getattr(provider_class(machine.cluster.kind).capabilities, capability)
+    except Unsupported as error:
+        raise Refused(error.message, code=error.code) from error
+    if not able:
+        raise Refused(message, code="unsupported")
+
+
+def _ask(
+    machine: Machine,
+    kind: Kind,
+    *,
+    acting_user: User | None,
+    priority: int = Priority.PERSON,
+    batch: Batch | None = None,
+    params: dict[str, Any] | None = None,
+    same: dict[str, Any] | None = None,
+) -> Operation:
+    """An operation of `kind`, or the one that is at the same already (`same`: the parameters
+    that must be equal for that, else all)."""
+    params = params or {}
+    with transaction.atomic():
+        _lock(machine)
+        active = _active(machine)
+        if active is not None:
+            wanted = params if same is None else same
+            if active.kind == kind and all(active.params.get(name) == value for name, value in wanted.items()):
+                return _hurry(active, priority)
+            message = _("%(machine)s is busy (%(doing)s). Wait until that is done, or cancel it.")
+            raise Refused(message % {"machine": machine, "doing": active.get_kind_display()}, code="busy")
+        if not can(machine.state, REQUEST_EVENT[kind]):
+            raise Refused(_why_not(machine, kind), code="not_now")
+        transitions.apply(machine, REQUEST_EVENT[kind])
+        return _record(machine, kind, acting_user=acting_user, batch=batch, priority=priority, params=params)
+
+
+def _record(machine: Machine, kind: Kind, *, acting_user: User | None, batch: Batch | None, priority: int, params: dict[str, Any]) -> Operation:
+    operation = Operation.objects.create(
+        machine=machine,
+        batch=batch,
+        kind=kind,
+        params=params,
+        slot=FIRST_SLOT[kind],
+        not_before=timezone.now(),
+        priority=priority,
+        requested_by=acting_user,
+    )
+    audit.record(f"machine.{kind}", acting_user=acting_user, target=machine, operation=str(operation.key), **params)
+    publish(*operation_topics(operation))
+    dispatch.ring()
+    return operation
+
+
+def _hurry(operation: Operation, priority: int) -> Operation:
+    """A person asks for what was queued as bulk: it comes sooner."""
+    if priority < operation.priority:
+        Operation.objects.filter(pk=operation.pk, priority__gt=priority).update(priority=priority)
+        operation.priority = priority
+    return operation
+
+
+def _escalate(stopping: Operation, machine: Machine, *, acting_user: User | None) -> Operation:
+    """Have a graceful stop use force now."""
+    if not stopping.params.get("force"):
+        stopping.params["force"] = True
+        Operation.objects.filter(pk=stopping.pk).update(params=stopping.params)
+        # One that waits for the guest goes on at once; one in a worker's hands sees it when it parks.
+        Operation.objects.filter(pk=stopping.pk, state=OperationState.WAITING).update(state=OperationState.QUEUED, not_before=timezone.now())
+        OperationEvent.objects.create(operation=stopping, text=_("%(who)s asked to switch it off by force.") % {"who": acting_user or _("The portal")})
+        audit.record("machine.force_off", acting_user=acting_user, target=machine, operation=str(stopping.key))
+        publish(*operation_topics(stopping))
+        dispatch.ring()
+    stopping.refresh_from_db()
+    return stopping
+
+
+def _end(operation: Operation, machine: Machine, *, acting_user: User | None) -> None:
+    """Cancel an operation that no worker has in hand, and settle its machine as last seen."""
+    ended = Operation.objects.filter(pk=operation.pk, state__in=[OperationState.QUEUED, OperationState.WAITING]).update(
+        state=OperationState.CANCELLED, finished_at=timezone.now(), message=_("Cancelled."), lease="", lease_until=None
+    )
+    if not ended:
+        raise Refused(_("This is being done at this moment. Try again in a few seconds."), code="busy")
+    operation.refresh_from_db()
+    OperationEvent.objects.create(operation=operation, text=_("Cancelled by %(who)s.") % {"who": acting_user or _("the portal")}, level="warning")
+    audit.record("operation.cancelled", acting_user=acting_user, target=machine, operation=str(operation.key), kind=operation.kind)
+    if operation.kind == Kind.SNAPSHOT:
+        machine.snapshots.filter(name=operation.params["snapshot"], ready=False).delete()
+    if machine.state in (State.PENDING, State.PROVISIONING):
+        transitions.apply(machine, Event.FAIL, problem=_("Making this machine was cancelled."), code="cancelled")
+    elif machine.power in ("on", "off"):
+        transitions.apply(machine, Event.SETTLED_ON if machine.power == "on" else Event.SETTLED_OFF)
+    else:
+        transitions.apply(machine, Event.FAIL, problem=_("The work on this machine was cancelled half way."), code="cancelled")
+    publish(*operation_topics(operation))
+
+
+def _why_not(machine: Machine, kind: Kind) -> str:
+    name = {"machine": machine}
+    match State(machine.state), kind:
+        case State.RUNNING, Kind.START:
+            return _("%(machine)s is on already.") % name
+        case State.STOPPED, Kind.STOP | Kind.FORCE_OFF:
+            return _("%(machine)s is off already.") % name
+        case State.STOPPED, Kind.RESTART:
+            return _("%(machine)s is off. Start it instead.") % name
+        case State.MISSING, _:
+            return _("The cluster does not find %(machine)s. “Try again” makes it anew.") % name
+        case State.FAILED, _:
+            return _("%(machine)s needs attention first: %(problem)s") % {**name, "problem": machine.problem}
+        case State.DESTROYED, _:
+            return _("%(machine)s was deleted.") % name
+    return _("%(machine)s cannot do this now: it is “%(state)s”.") % {**name, "state": machine.get_state_display()}

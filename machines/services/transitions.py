@@ -1,0 +1,33 @@
+"""The only writer of `Machine.state`."""
+
+from typing import Any
+
+from django.utils import timezone
+
+from machines.lifecycle import MOVING, Event, State, next_state
+from machines.models import Machine
+
+from .feed import machine_topics, publish
+
+
+class Overtaken(Exception):
+    """Somebody else moved the machine between the look and the write. Look again."""
+
+
+def apply(machine: Machine, event: Event, *, problem: str = "", code: str = "", **fields: Any) -> State:
+    """Move `machine` along the table, in memory and in the database, and tell the pages.
+
+    Call it in the transaction of what causes the move, with the row locked. `problem` is the
+    sentence the owner reads and `code` its short name; without them the old ones are cleared.
+    `fields` are further columns of the same write. Raises NotAllowed, Overtaken.
+    """
+    state = next_state(machine.state, event)
+    changes: dict[str, Any] = {"state": state, "state_since": timezone.now(), "problem": problem[:300], "problem_code": code, **fields}
+    if state in MOVING and state != State.UPDATING:
+        changes["answering_since"] = None
+    if not Machine.objects.filter(pk=machine.pk, state=machine.state).update(**changes):
+        raise Overtaken(f"{machine} is not {machine.state} any more")
+    for column, value in changes.items():
+        setattr(machine, column, value)
+    publish(*machine_topics(machine))
+    return state
