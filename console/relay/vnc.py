@@ -1,0 +1,125 @@
+"""The machine's side of a screen: a VNC server that the relay logs in to."""
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from typing import cast
+
+from . import rfb
+from .endings import Ending, RelayError
+from .flow import HIGH_WATER, Exactly, Inlet, Outlet
+
+OPEN_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class VncTarget:
+    """Where a VNC server listens: `host` and `port`, or `path` (a Unix socket). Never leaves the server."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    password: str = field(default="", repr=False)
+    view_only: bool = False
+
+
+class VncConnection(asyncio.Protocol):
+    """A connection to a VNC server that has let us in. See `flow.Connection`."""
+
+    def __init__(self) -> None:
+        self._inlet = Inlet(self._pause_reading, self._resume_reading)
+        self._outlet = Outlet()
+        self._filter: rfb.ViewOnly | None = None
+
+    @property
+    def view_only(self) -> bool:
+        return self._filter is not None
+
+    async def log_in(self, target: VncTarget) -> None:
+        """Raises RelayError, EOFError."""
+        server = Exactly(self._inlet.read)
+        await rfb.log_in(server, self._transport.write, target.password)
+        if server.rest:
+            raise RelayError(Ending.PROTOCOL, "the VNC server spoke before it was asked")
+        # Never the viewer's own choice: an exclusive one throws out everybody else who looks.
+        self._transport.write(rfb.SHARED)
+        if target.view_only:
+            self._filter = rfb.ViewOnly()
+
+    async def read(self) -> bytes:
+        return await self._inlet.read()
+
+    def write(self, data: bytes) -> None:
+        """Raises RelayError(BAD_INPUT) for what a view-only viewer must not or cannot mean."""
+        if self._filter is not None:
+            data = self._filter.feed(data)
+        if data:
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        await self._outlet.drain()
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    # -- called by the event loop ----------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        connected = transport.get_extra_info("socket")
+        if connected.family != socket.AF_UNIX:
+            # A host that lost its power says nothing: ask after 30 s of silence, give up after 30 more.
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+    def data_received(self, data: bytes) -> None:
+        self._inlet.feed(data)
+
+    def pause_writing(self) -> None:
+        self._outlet.pause()
+
+    def resume_writing(self) -> None:
+        self._outlet.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._inlet.end()
+        self._outlet.resume()
+
+    def _pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+
+async def connect_vnc(target: VncTarget) -> VncConnection:
+    """Connect and log in within 10 s.
+
+    Raises RelayError: REFUSED (nothing listens, or the server refuses), LOGIN (wrong password),
+    TIMEOUT, CLOSED (hung up meanwhile), PROTOCOL (no VNC server).
+    """
+    loop = asyncio.get_running_loop()
+    connection: VncConnection | None = None
+    try:
+        async with asyncio.timeout(OPEN_SECONDS):
+            if target.path:
+                _, connection = await loop.create_unix_connection(VncConnection, target.path)
+            else:
+                _, connection = await loop.create_connection(VncConnection, target.host, target.port)
+            await connection.log_in(target)
+            return connection
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        match error:
+            case TimeoutError():
+                raise RelayError(Ending.TIMEOUT, f"no answer from the VNC server in {OPEN_SECONDS} s") from error
+            case OSError():
+                raise RelayError(Ending.REFUSED, f"cannot connect to the VNC server: {error}") from error
+            case EOFError():
+                raise RelayError(Ending.CLOSED, "the VNC server hung up") from error
+        raise
