@@ -1,4 +1,4 @@
-"""Tickets: the right to open one console once."""
+"""Tickets: the right to open one console once, and afterwards the record that it is open."""
 
 from django.conf import settings
 from django.db import models
@@ -10,7 +10,9 @@ from machines.providers.types import ConsoleKind
 class ConsoleTicket(models.Model):
     """A right to open one console of one machine by one person, once, soon.
 
-    The browser holds 32 random bytes; here is only their SHA-256.
+    The browser holds 32 random bytes; here is only their SHA-256. Once used, the row stands for
+    the open console: whoever relays it moves `seen_at` on and writes `ended_at`. A console whose
+    `seen_at` stands still belongs to a web process that is gone.
     """
 
     digest = models.CharField(max_length=64, unique=True)
@@ -21,6 +23,13 @@ class ConsoleTicket(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(db_index=True)
     used_at = models.DateTimeField(null=True, blank=True)
+    seen_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    ending = models.CharField(max_length=20, blank=True, default="")  # code of console.endings
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["user", "created_at"], name="ticket_user")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.machine_id}"
