@@ -1,0 +1,1 @@
+"""What is done for consoles: tickets, and where a console is found."""

@@ -1,0 +1,118 @@
+"""Tickets: made for a page, used up by its WebSocket, looked at again while the console is open."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.contrib.sessions.backends.base import SessionBase
+from django.db import transaction
+from django.db.models import Q
+from django.http import Http404
+from django.utils import timezone
+
+from accounts.models import User
+from accounts.services.audit import record
+from console.endings import ENDINGS
+from console.models import ConsoleTicket
+from console.policies import obstacle
+from machines.models import Machine
+from machines.policies import access_machine
+from machines.providers.types import ConsoleKind
+from machines.services.refusal import Refused
+
+LIFE = timedelta(seconds=60)
+PER_MINUTE = 60  # tickets a person may ask for; reconnecting asks for one each time
+OPEN_AT_ONCE = 20  # consoles of one person
+STALE = timedelta(seconds=45)  # an open console not looked at for so long has no relay any more
+KEEP = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """`token` goes to the browser and nowhere else."""
+
+    token: str
+    expires_at: datetime
+
+
+def refusal(code: str) -> Refused:
+    return Refused(str(ENDINGS[code].text), code=code)
+
+
+def issue(*, acting_user: User, machine: Machine, kind: ConsoleKind, view_only: bool = False) -> Issued:
+    """A ticket for one console. The caller has checked that the person may see the machine.
+    Raises Refused: machine_off, no_terminal, too_many."""
+    if code := obstacle(machine, kind):
+        raise refusal(code)
+    token = secrets.token_urlsafe(32)
+    with transaction.atomic():
+        now = timezone.now()
+        _sweep(now)
+        theirs = ConsoleTicket.objects.filter(user=acting_user)
+        if (
+            theirs.filter(created_at__gt=now - timedelta(minutes=1)).count() >= PER_MINUTE
+            or theirs.filter(ended_at=None, seen_at__gt=now - STALE).count() >= OPEN_AT_ONCE
+        ):
+            raise refusal("too_many")
+        ticket = ConsoleTicket.objects.create(digest=_digest(token), user=acting_user, machine=machine, kind=kind, view_only=view_only, expires_at=now + LIFE)
+    return Issued(token, ticket.expires_at)
+
+
+def redeem(token: str, *, user: User, kind: ConsoleKind, address: str | None = None) -> ConsoleTicket:
+    """Use the ticket up and open the record of the console. One of many that try at once succeeds.
+    Raises Refused: ticket (unknown, used, expired, of somebody else, of another kind), revoked,
+    machine_off, no_terminal."""
+    with transaction.atomic():
+        now = timezone.now()
+        unused = ConsoleTicket.objects.filter(digest=_digest(token), user=user, kind=kind, used_at=None, expires_at__gt=now)
+        if not unused.update(used_at=now, seen_at=now):
+            raise refusal("ticket")
+        ticket = ConsoleTicket.objects.select_related("user", "machine").get(digest=_digest(token))
+        code = _standing(ticket)
+        if code:
+            ConsoleTicket.objects.filter(pk=ticket.pk).update(ended_at=now, ending=code)
+        record("console.open", acting_user=user, target=ticket.machine, outcome=code or "ok", address=address, kind=str(kind), view_only=ticket.view_only)
+    if code:
+        raise refusal(code)
+    return ticket
+
+
+def review(ticket: ConsoleTicket, *, session: SessionBase) -> str:
+    """Look again at an open console: the code of the ending that is due, "" when it may stay
+    open. `session` is the one it was opened in: signing out ends it."""
+    if not (session.session_key and session.exists(session.session_key)):
+        return "signed_out"
+    now = timezone.now()
+    found = ConsoleTicket.objects.select_related("user", "machine").filter(pk=ticket.pk, ended_at=None).first()
+    if found is None:
+        return "revoked"
+    code = _standing(found)
+    if not code:
+        ConsoleTicket.objects.filter(pk=ticket.pk).update(seen_at=now)
+    return code
+
+
+def end(ticket: ConsoleTicket, code: str) -> None:
+    """Close the record. A console that ended already keeps its first ending."""
+    ConsoleTicket.objects.filter(pk=ticket.pk, ended_at=None).update(ended_at=timezone.now(), ending=code)
+
+
+def _standing(ticket: ConsoleTicket) -> str:
+    """Why the holder may not use this console (any more), "" when they may."""
+    if not ticket.user.is_active:
+        return "signed_out"
+    try:
+        ticket.machine = access_machine(ticket.user, ticket.machine.key)
+    except Http404:
+        return "revoked"
+    return obstacle(ticket.machine, ConsoleKind(ticket.kind))
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _sweep(now: datetime) -> None:
+    """Remove tickets nobody used and records of consoles that ended long ago."""
+    ConsoleTicket.objects.filter(Q(seen_at=None) | Q(seen_at__lt=now - KEEP), expires_at__lt=now - KEEP).delete()
