@@ -1,5 +1,5 @@
 """Every WebSocket path of the portal."""
 
-from django.urls import URLPattern
+from console.routing import websocket_urlpatterns as console_urlpatterns
 
-websocket_urlpatterns: list[URLPattern] = []
+websocket_urlpatterns = [*console_urlpatterns]

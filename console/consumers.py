@@ -1,0 +1,121 @@
+"""The consoles' WebSockets, as raw ASGI callables: a Channels consumer costs a thread hop for
+each frame, which is most of what a key press would take.
+
+The way in: origin (validated outside) → signed in → ticket → policy again → target → relay.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from channels.db import database_sync_to_async
+
+from console.endings import ENDINGS
+from console.models import ConsoleTicket
+from console.relay import bridge
+from console.relay.endings import Ending, RelayError, Stop
+from console.relay.ssh import open_ssh
+from console.relay.vnc import connect_vnc
+from console.services import targets, tickets
+from machines.providers.types import ConsoleKind
+from machines.services.refusal import Refused
+
+logger = logging.getLogger(__name__)
+
+# The page offers this name and, as a second one, "ticket." with its token: a subprotocol is in no
+# URL and in no log. Only the name is answered.
+SUBPROTOCOL = "labportal.console"
+TICKET = "ticket."
+REVIEW_SECONDS = 10
+
+# Opening a screen waits for a hypervisor. These few threads keep that away from everything else.
+_OPENERS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="open-console")
+
+Scope = dict[str, Any]
+Carry = Callable[[ConsoleTicket, bridge.Receive, bridge.Send, Stop], Awaitable[Ending]]
+
+
+async def screen(scope: Scope, receive: bridge.Receive, send: bridge.Send) -> None:
+    await _serve(ConsoleKind.SCREEN, _carry_screen, scope, receive, send)
+
+
+async def terminal(scope: Scope, receive: bridge.Receive, send: bridge.Send) -> None:
+    await _serve(ConsoleKind.TERMINAL, _carry_terminal, scope, receive, send)
+
+
+async def _serve(kind: ConsoleKind, carry: Carry, scope: Scope, receive: bridge.Receive, send: bridge.Send) -> None:
+    if (await receive())["type"] != "websocket.connect":
+        return
+    offered = scope.get("subprotocols") or []
+    token = next((name.removeprefix(TICKET) for name in offered if name.startswith(TICKET)), None)
+    if SUBPROTOCOL not in offered or token is None:
+        await send({"type": "websocket.close"})  # before the acceptance: a plain 403
+        return
+    # From here on the browser is told why: a refused handshake shows it no reason.
+    await send(bridge.accept() | {"subprotocol": SUBPROTOCOL})
+    try:
+        ticket = await _redeem(scope, token, kind)
+    except Refused as refusal:
+        await _refuse(send, refusal.code)
+        return
+    code = Ending.LEFT.value
+    stop = Stop()
+    watch = asyncio.create_task(_watch(ticket, scope, stop))
+    try:
+        code = (await carry(ticket, receive, send, stop)).value
+    except Refused as refusal:
+        code = refusal.code
+        logger.warning("console %s of %s: %s %s", kind, ticket.machine, code, refusal.__cause__ or "")
+        await _refuse(send, code)
+    except RelayError as error:
+        code = error.code.value
+        logger.warning("console %s of %s: %s", kind, ticket.machine, error)
+        await _refuse(send, code)
+    finally:
+        watch.cancel()
+        await database_sync_to_async(tickets.end)(ticket, code)
+
+
+async def _carry_screen(ticket: ConsoleTicket, receive: bridge.Receive, send: bridge.Send, stop: Stop) -> Ending:
+    open_screen = database_sync_to_async(targets.screen, thread_sensitive=False, executor=_OPENERS)
+    connection = await connect_vnc(await open_screen(ticket.machine, view_only=ticket.view_only))
+    return await bridge.bridge_vnc(receive, send, connection, stop=stop)
+
+
+async def _carry_terminal(ticket: ConsoleTicket, receive: bridge.Receive, send: bridge.Send, stop: Stop) -> Ending:
+    target = targets.terminal(ticket.machine)
+    session = await open_ssh(target, 80, 24)  # the page says its size at once
+    if target.host_key is None and not await database_sync_to_async(targets.pin_host_key)(ticket.machine, session.host_key):
+        session.close()
+        raise RelayError(Ending.HOST_KEY, "two first contacts saw two keys")
+    return await bridge.bridge_ssh(receive, send, session, stop=stop)
+
+
+async def _redeem(scope: Scope, token: str, kind: ConsoleKind) -> ConsoleTicket:
+    user = scope["user"]
+    if not user.is_authenticated:
+        raise tickets.refusal("signed_out")
+    address = scope["client"][0] if scope.get("client") else None
+    ticket: ConsoleTicket = await database_sync_to_async(tickets.redeem)(token, user=user, kind=kind, address=address)
+    return ticket
+
+
+async def _watch(ticket: ConsoleTicket, scope: Scope, stop: Stop) -> None:
+    """Look again, as long as the console is open, whether it may be. A database that does not
+    answer ends nothing: what was allowed stays so until the contrary is known."""
+    while True:
+        await asyncio.sleep(REVIEW_SECONDS)
+        try:
+            code = await database_sync_to_async(tickets.review)(ticket, session=scope["session"])
+        except Exception:
+            logger.exception("console of %s: rights could not be looked at", ticket.machine)
+            continue
+        if code:
+            stop.end(Ending.MACHINE_OFF if code == Ending.MACHINE_OFF else Ending.REVOKED)
+            return
+
+
+async def _refuse(send: bridge.Send, code: str) -> None:
+    await send({"type": "websocket.close", "code": ENDINGS[code].close, "reason": code})
