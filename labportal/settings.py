@@ -37,7 +37,7 @@ def _read(name: str, kind: str, default: Any) -> Any:
 
 DEBUG = _read("DEBUG", "bool", False)
 SECRET_KEY = _required("SECRET_KEY", "bin/up makes one; otherwise take 50 random characters.")
-FIELD_KEYS = [key for key in _required("FIELD_KEYS", "bin/up makes one; otherwise run: manage.py field_key").split(",") if key]
+FIELD_KEYS = [key for key in _required("FIELD_KEYS", "bin/up makes one; otherwise run: head -c 32 /dev/urandom | base64 | tr '+/' '-_'").split(",") if key]
 PORTAL_ID = _required("PORTAL_ID", "It labels this installation's machines on the clusters: any UUID, never changed.")
 PORTAL_NAME = env.str("PORTAL_NAME", default="labportal")
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "data"))).resolve()
@@ -52,7 +52,7 @@ try:
     for _key in FIELD_KEYS:
         Fernet(_key)
 except ValueError:
-    raise ImproperlyConfigured("FIELD_KEYS holds a key that is no Fernet key. Make one with: manage.py field_key") from None
+    raise ImproperlyConfigured("FIELD_KEYS holds a key that is no Fernet key. Make one with: head -c 32 /dev/urandom | base64 | tr '+/' '-_'") from None
 
 # -- applications ------------------------------------------------------------------------------
 
@@ -119,6 +119,8 @@ try:
     DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR}/labportal.sqlite3")}
 except (ValueError, environ.ImproperlyConfigured) as error:
     raise ImproperlyConfigured(f"DATABASE_URL is wrong: {error}") from None
+if DATABASES["default"]["ENGINE"] not in {"django.db.backends.sqlite3", "django.db.backends.postgresql"}:
+    raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:// or postgres://.")
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # Web, worker and watcher write to one file. IMMEDIATE takes the write lock where a transaction
     # begins, so none dies in the middle with "database is locked" (docs/architecture.md, Database).

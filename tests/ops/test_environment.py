@@ -1,0 +1,76 @@
+"""`.env.example` and settings.py name the same variables, and a wrong value is told in one sentence."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SETTINGS = (ROOT / "labportal" / "settings.py").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+
+KEYS = {
+    "SECRET_KEY": "x" * 50,
+    "FIELD_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+    "PORTAL_ID": "7e57ab1e-0000-4000-8000-000000000000",
+}
+
+
+def manage(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """manage.py with nothing but these variables set; its working directory has no .env."""
+    empty = tmp_path / "env"
+    empty.write_text("")
+    environment = {"PATH": os.environ["PATH"], "LABPORTAL_ENV_FILE": str(empty), "DATA_DIR": str(tmp_path)} | variables
+    return subprocess.run([sys.executable, str(ROOT / "manage.py"), *arguments], env=environment, capture_output=True, text=True, timeout=60)
+
+
+def read_by_settings() -> set[str]:
+    return set(re.findall(r'(?:env\.\w+|_read|_required)\(\s*"([A-Z_]+)"', SETTINGS))
+
+
+def test_every_variable_is_explained() -> None:
+    named = set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE, re.MULTILINE))
+    assert named == read_by_settings()
+
+
+def test_every_variable_has_a_comment_above_it() -> None:
+    lines = EXAMPLE.splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"#?[A-Z_]+=", line):
+            assert lines[number - 1].startswith("#"), line
+
+
+def test_a_full_environment_starts(tmp_path: Path) -> None:
+    answer = manage(tmp_path, "check", **KEYS)
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("missing", sorted(KEYS))
+def test_a_missing_variable_is_told_in_one_sentence(tmp_path: Path, missing: str) -> None:
+    answer = manage(tmp_path, "check", **{name: value for name, value in KEYS.items() if name != missing})
+    assert answer.returncode != 0
+    assert answer.stderr.startswith(f"labportal cannot start: {missing} is not set.")
+    assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FIELD_KEYS", "no-key"),
+        ("WORKERS", "many"),
+        ("WATCH_SECONDS", "soon"),
+        ("EMAIL_VERIFICATION", "perhaps"),
+        ("EMAIL_URL", "pigeon://roof"),
+        ("DATABASE_URL", "paper://drawer"),
+        ("LABPORTAL_ENV_FILE", "/nowhere/env"),
+    ],
+)
+def test_a_wrong_variable_is_told_in_one_sentence(tmp_path: Path, name: str, value: str) -> None:
+    answer = manage(tmp_path, "check", **KEYS | {name: value})
+    assert answer.returncode != 0
+    assert answer.stderr.startswith("labportal cannot start: ")
+    assert name in answer.stderr
+    assert answer.stderr.count("\n") == 1
