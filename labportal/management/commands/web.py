@@ -1,0 +1,33 @@
+import logging
+import os
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from labportal.server import Server
+
+
+class Command(BaseCommand):
+    help = "Serves pages and consoles on one port until it is told to end (SIGTERM, Ctrl-C)."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+        parser.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for a free one (default: %(default)s)")
+
+    def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+        from labportal.asgi import application
+
+        def say(url: str) -> None:
+            self.stdout.write(f"Listening on {url}")
+            self.stdout.flush()
+
+        server = Server(application, host=host, port=port, listening=say)
+        server.run()
+        if server.failure:
+            raise CommandError(f"Cannot listen on {host} port {port}: {server.failure}")
+        # A view that is still at work keeps its thread, and Python would wait for it for ever.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
