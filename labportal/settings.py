@@ -245,4 +245,9 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "loggers": {
+        "asyncssh": {"level": "WARNING"},  # ten lines for every terminal
+        "daphne": {"level": "WARNING"},
+        "django.request": {"level": "ERROR"},  # a 404 is in labportal.access, without the token in its path
+    },
 }
