@@ -8,6 +8,8 @@ os.environ.setdefault("FIELD_KEYS", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE
 os.environ.setdefault("PORTAL_ID", "7e57ab1e-0000-4000-8000-000000000000")
 os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="labportal-test-"))
 os.environ.setdefault("EMAIL_URL", "memorymail://")
+if database := os.environ.get("TEST_DATABASE_URL"):
+    os.environ["DATABASE_URL"] = database
 
 from labportal.settings import *
 

@@ -20,26 +20,12 @@ from machines.models import ACTIVE, Batch, Machine, Operation, OperationEvent, O
 from machines.providers.errors import Unsupported
 from machines.providers.registry import provider_class
 
-from . import credentials, dispatch, transitions
+from . import credentials, dispatch, steps, transitions
 from .feed import machine_topics, operation_topics, publish
 from .refusal import Refused
 
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
 _SNAPSHOT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.IGNORECASE)
-
-# The slot the first step of a kind needs; `machines.services.limits` counts them.
-FIRST_SLOT: dict[Kind, str] = {
-    Kind.PROVISION: "create",
-    Kind.START: "boot",
-    Kind.STOP: "power",
-    Kind.FORCE_OFF: "power",
-    Kind.RESTART: "boot",
-    Kind.REVERT: "power",
-    Kind.SNAPSHOT: "create",
-    Kind.DELETE_SNAPSHOT: "create",
-    Kind.RESIZE: "create",
-    Kind.DESTROY: "power",
-}
 
 
 def create_machine(
@@ -242,7 +228,7 @@ def _record(machine: Machine, kind: Kind, *, acting_user: User | None, batch: Ba
         batch=batch,
         kind=kind,
         params=params,
-        slot=FIRST_SLOT[kind],
+        slot=steps.first_slot(kind),
         not_before=timezone.now(),
         priority=priority,
         requested_by=acting_user,

@@ -1,0 +1,93 @@
+"""How much is under way on the clusters, and what that leaves room for."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import Count, Q, QuerySet
+from django.utils import timezone
+
+from machines.lifecycle import State
+from machines.models import Cluster, Machine, Operation, OperationState
+
+# A machine that has not answered by then is not booting; its guest may have no SSH server at all.
+BOOTING_SECONDS = 180
+
+
+@dataclass(slots=True)
+class Load:
+    """One cluster: pieces of work under way by slot, machines that are on but do not answer yet."""
+
+    cluster: Cluster
+    alone: bool = True  # the only cluster there is
+    slots: Counter[str] = field(default_factory=Counter)
+    creating: Counter[int] = field(default_factory=Counter)  # by template
+    in_hand: int = 0  # operations a worker is at right now
+    booting: int = 0
+
+    @property
+    def closed(self) -> bool:
+        """No worker may be sent here now. A cluster that does not answer gets one to try it, and
+        no cluster gets all workers while there are others: a dead one delays its own work only."""
+        if not self.cluster.reachable:
+            return self.in_hand >= 1
+        return not self.alone and self.in_hand >= max(1, settings.WORKERS - 1)
+
+    @property
+    def full_slots(self) -> list[str]:
+        row, full = self.cluster, []
+        if self.slots["create"] >= row.limit_create:
+            full.append("create")
+        power_full = self.slots["power"] + self.slots["boot"] >= row.limit_power
+        if power_full:
+            full.append("power")
+        if power_full or (row.limit_booting and self.booting + self.slots["boot"] >= row.limit_booting):
+            full.append("boot")
+        return full
+
+    @property
+    def full_templates(self) -> list[int]:
+        return [template for template, count in self.creating.items() if count >= self.cluster.limit_per_template]
+
+    def held_back(self) -> Q:
+        """The operations of this cluster that must wait."""
+        here = Q(machine__cluster_id=self.cluster.pk)
+        if self.closed:
+            return here
+        waits = here & Q(slot__in=self.full_slots)
+        if full := self.full_templates:
+            waits |= here & Q(slot="create", machine__template_id__in=full)
+        if self.cluster.maintenance:
+            waits |= here & Q(started_at=None)
+        return waits
+
+
+def loads(clusters: Iterable[Cluster]) -> dict[int, Load]:
+    """The load of each of `clusters`, by its id."""
+    alone = Cluster.objects.count() <= 1
+    found = {cluster.pk: Load(cluster, alone=alone) for cluster in clusters}
+    under_way = (
+        Operation.objects.filter(state__in=[OperationState.RUNNING, OperationState.WAITING], machine__cluster_id__in=found)
+        .values_list("machine__cluster_id", "machine__template_id", "slot", "state")
+        .order_by()
+        .annotate(count=Count("pk"))
+    )
+    for cluster, template, slot, state, count in under_way:
+        load = found[cluster]
+        load.slots[slot] += count
+        if slot == "create":
+            load.creating[template] += count
+        if state == OperationState.RUNNING:
+            load.in_hand += count
+    limited = [pk for pk, load in found.items() if load.cluster.limit_booting]
+    if limited:
+        for cluster, count in booting(limited).values_list("cluster_id").order_by().annotate(count=Count("pk")):
+            found[cluster].booting = count
+    return found
+
+
+def booting(clusters: Iterable[int]) -> QuerySet[Machine]:
+    recently = timezone.now() - timedelta(seconds=BOOTING_SECONDS)
+    return Machine.objects.filter(cluster_id__in=list(clusters), state=State.RUNNING, answering_since=None, state_since__gt=recently)
