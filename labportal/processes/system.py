@@ -1,0 +1,110 @@
+"""The system's packages and Python's: what is missing, and putting it there."""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from .progress import Progress, Step, StepFailed
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+
+# What real machines need, by the names of Debian and Ubuntu. Nothing here starts a system service.
+HYPERVISOR_PACKAGES = (
+    "qemu-system-x86",  # runs the machines
+    "qemu-utils",  # qemu-img: clones
+    "libvirt-daemon",  # libvirtd; the portal runs one of its own, with all its state in the data folder
+    "libvirt-daemon-driver-qemu",
+    "libvirt-dev",  # libvirt-python has no wheels: headers, compiler
+    "pkg-config",
+    "gcc",
+    "libc6-dev",
+)
+HYPERVISOR_PROGRAMS = ("qemu-system-x86_64", "qemu-img", "libvirtd", "gcc", "pkg-config")
+
+
+class CannotInstall(Exception):
+    """Packages are missing and cannot be installed from here; the message says why."""
+
+
+def missing_for_hypervisor() -> list[str]:
+    """Packages that real machines need and that are not installed. Raises CannotInstall where there can be none."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise CannotInstall(f"real machines need Linux on x86_64, and this is {platform.system()} on {platform.machine()}")
+    if shutil.which("dpkg-query"):
+        return missing_packages(HYPERVISOR_PACKAGES) + missing_for_python(headers=True)
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    if missing := [program for program in HYPERVISOR_PROGRAMS if not shutil.which(program, path=path)]:
+        raise CannotInstall(f"this is neither Debian nor Ubuntu and {', '.join(missing)} is missing")
+    return []
+
+
+def missing_for_python(*, headers: bool) -> list[str]:
+    missing = [] if find_spec("ensurepip") else ["python3-venv"]
+    if headers and not Path(sysconfig.get_path("include"), "Python.h").exists():
+        missing.append("python3-dev")
+    return missing
+
+
+def missing_packages(wanted: Sequence[str]) -> list[str]:
+    answer = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\n", *wanted], capture_output=True, text=True)
+    installed = {line.split()[1] for line in answer.stdout.splitlines() if line.startswith("installed ")}
+    return [package for package in wanted if package not in installed]
+
+
+def install_packages(packages: Sequence[str], progress: Progress, log: Path, *, ask: bool = True) -> None:
+    """By apt, as root or through sudo. Raises CannotInstall."""
+    if not packages:
+        return
+    names = " ".join(packages)
+    if not shutil.which("apt-get"):
+        raise CannotInstall(f"{names} is missing and there is no apt to install it with")
+    prefix = [] if os.geteuid() == 0 else become_root(names, ask=ask)
+    apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
+    try:
+        with progress.step(f"System packages: {names}") as step:
+            step.run([*apt, "update"], log=log, failed="apt-get update failed.")
+            step.run([*apt, "install", "--no-install-recommends", *packages], log=log, failed="apt-get install failed.")
+    except StepFailed as failure:
+        progress.say(str(failure))
+        raise CannotInstall(f"{names} could not be installed") from None
+
+
+def become_root(names: str, *, ask: bool) -> list[str]:
+    """How to run a command as root: sudo, its password asked for once. Raises CannotInstall."""
+    by_hand = f"it can be installed with: apt-get install {names}"
+    if not shutil.which("sudo"):
+        raise CannotInstall(f"{names} is missing, this is not root and there is no sudo; {by_hand}")
+    if subprocess.run(["sudo", "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True).returncode == 0:
+        return ["sudo", "-n"]
+    if not sys.stdin.isatty():
+        raise CannotInstall(f"{names} is missing and sudo wants a password; {by_hand}")
+    if ask and input(f"These system packages are missing: {names}\nInstall them with sudo? [Y/n] ").strip().lower() not in ("", "y", "yes"):
+        raise CannotInstall(f"{names} is missing; {by_hand}")
+    if subprocess.run(["sudo", "-v"]).returncode:
+        raise CannotInstall(f"{names} is missing and sudo refused; {by_hand}")
+    return ["sudo", "-n"]
+
+
+def install_environment(step: Step, log: Path, *locks: str) -> None:
+    """The virtual environment with what these files of requirements/ lock. Raises StepFailed."""
+    if not PYTHON.exists() or subprocess.run([PYTHON, "-c", "import pip"], capture_output=True).returncode:
+        step.detail = "making .venv"
+        step.run([sys.executable, "-m", "venv", "--clear", VENV], log=log, failed="The virtual environment could not be made.")
+    for name in locks:
+        lock = ROOT / "requirements" / f"{name}.txt"
+        stamp, digest = VENV / f"{name}.sha256", hashlib.sha256(lock.read_bytes()).hexdigest()
+        if stamp.exists() and stamp.read_text() == digest:
+            continue
+        pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--require-hashes"]
+        step.run([*pip, "-r", lock], log=log, failed=f"The packages of {lock.relative_to(ROOT)} could not be installed.")
+        stamp.write_text(digest)
+        step.note = "installed"
