@@ -12,7 +12,7 @@ class Ending(StrEnum):
     CLOSED = "closed"  # the machine's side closed
     REVOKED = "revoked"  # the right to this console ended
     MACHINE_OFF = "machine_off"
-    REFUSED = "refused"  # nothing answers at the machine's address
+    REFUSED = "refused"  # nothing listens at the machine's address, or it hangs up at once
     TIMEOUT = "timeout"
     LOGIN = "login"  # the machine did not take password or key
     HOST_KEY = "host_key"  # another host key than the pinned one

@@ -96,8 +96,8 @@ class SshSession(asyncssh.SSHClientSession[bytes]):
 async def open_ssh(target: SshTarget, cols: int, rows: int) -> SshSession:
     """Log in and start a shell on a terminal of that size, within 15 s.
 
-    Raises RelayError: REFUSED (nothing listens), TIMEOUT (no banner, no answer), HOST_KEY,
-    LOGIN, CLOSED (hung up meanwhile), PROTOCOL (no SSH server, no common algorithms, no shell).
+    Raises RelayError: REFUSED (nothing listens, or it hung up), TIMEOUT (no banner, no answer),
+    HOST_KEY, LOGIN, PROTOCOL (no SSH server, no common algorithms, no shell, a broken key).
     """
     connection: asyncssh.SSHClientConnection | None = None
     try:
@@ -149,10 +149,9 @@ def _ending(error: BaseException, pinned: bool) -> Ending | None:
             return Ending.HOST_KEY
         case asyncssh.PermissionDenied():
             return Ending.LOGIN
-        case asyncssh.ConnectionLost():
-            return Ending.CLOSED
+        # A forwarded port takes the connection even while nothing listens in the guest, and then drops it.
+        case asyncssh.ConnectionLost() | OSError():
+            return Ending.REFUSED
         case asyncssh.Error() | asyncssh.KeyImportError():
             return Ending.PROTOCOL
-        case OSError():
-            return Ending.REFUSED
     return None

@@ -99,8 +99,8 @@ class VncConnection(asyncio.Protocol):
 async def connect_vnc(target: VncTarget) -> VncConnection:
     """Connect and log in within 10 s.
 
-    Raises RelayError: REFUSED (nothing listens, or the server refuses), LOGIN (wrong password),
-    TIMEOUT, CLOSED (hung up meanwhile), PROTOCOL (no VNC server).
+    Raises RelayError: REFUSED (nothing listens, or it refuses or hangs up), LOGIN (wrong
+    password), TIMEOUT, PROTOCOL (no VNC server).
     """
     loop = asyncio.get_running_loop()
     connection: VncConnection | None = None
@@ -121,5 +121,5 @@ async def connect_vnc(target: VncTarget) -> VncConnection:
             case OSError():
                 raise RelayError(Ending.REFUSED, f"cannot connect to the VNC server: {error}") from error
             case EOFError():
-                raise RelayError(Ending.CLOSED, "the VNC server hung up") from error
+                raise RelayError(Ending.REFUSED, "the VNC server hung up") from error
         raise
