@@ -193,7 +193,6 @@ Q_CLUSTER = {
 
 # -- web ---------------------------------------------------------------------------------------
 
-REDIS_URL = env.str("REDIS_URL", default="")
 STATIC_URL = "static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(DATA_DIR / "static")))
 STATICFILES_DIRS = [BASE_DIR / "static"]

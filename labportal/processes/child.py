@@ -28,7 +28,7 @@ class Child:
 
     name: str
     argv: Sequence[str]
-    log: Path
+    log: Path | None  # None: the output goes where ours goes
     env: Mapping[str, str] = field(default_factory=dict)
     user: int | None = None
     group: int | None = None
@@ -43,15 +43,16 @@ class Child:
     _pause: float = field(default=FIRST_PAUSE, init=False)
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            log.write(f"--- {time.strftime('%F %T')} {self.name} starts\n".encode())
-            log.flush()
+        with self.log.open("ab") if self.log else contextlib.nullcontext() as log:
+            if log:
+                log.write(f"--- {time.strftime('%F %T')} {self.name} starts\n".encode())
+                log.flush()
             self.process = subprocess.Popen(
                 self.argv,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if log else None,
                 start_new_session=True,
                 user=self.user,
                 group=self.group,
@@ -83,6 +84,12 @@ class Child:
         silent = self.silence()
         return silent if silent is not None and silent > self.patience else None
 
+    @property
+    def last_lines(self) -> str:
+        """The end of its log, to be shown to people."""
+        lines = self.log.read_text(errors="replace").splitlines()[-12:] if self.log else []
+        return "\n".join(f"    {line}" for line in lines)
+
     def ask_to_stop(self) -> None:
         if self.running:
             assert self.process is not None
@@ -98,7 +105,7 @@ class Child:
 
     def bound_log(self) -> None:
         """Keep the log within twice LOG_LIMIT. The process goes on writing to the same, now empty file."""
-        if self.log.stat().st_size > LOG_LIMIT:
+        if self.log and self.log.stat().st_size > LOG_LIMIT:
             shutil.copyfile(self.log, self.log.with_name(self.log.name + ".1"))
             os.truncate(self.log, 0)
 

@@ -41,6 +41,6 @@ def collect_static(step: Step) -> None:
     stamp = Path(settings.STATIC_ROOT) / ".gathered"
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return
-    call_command("collectstatic", interactive=False, clear=True, verbosity=0, ignore_patterns=["*.map", "ext/*"])
+    call_command("collectstatic", interactive=False, clear=True, verbosity=0)
     stamp.write_text(digest.hexdigest())
     step.note = "gathered"

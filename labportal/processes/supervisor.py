@@ -9,6 +9,10 @@ ROUND = 0.2  # seconds between two looks
 LIFE_EVERY = 3.0  # seconds between two questions for a sign of life
 
 
+def _see(child: Child) -> str:
+    return f" Its log: {child.log}" if child.log else ""
+
+
 class Supervisor:
     """Used by one thread. `say` gets a line whenever something happened that people should know."""
 
@@ -43,11 +47,11 @@ class Supervisor:
                     child.start()
             elif not child.running:
                 how = child.ended()
-                self._say(f"{child.name} {how}; it is started again. Its log: {child.log}")
+                self._say(f"{child.name} {how}; it is started again.{_see(child)}")
             elif ask:
                 child.bound_log()
                 if silent := child.stuck():
-                    self._say(f"{child.name} has shown no sign of life for {silent:.0f} s; it is killed and started again. Its log: {child.log}")
+                    self._say(f"{child.name} has shown no sign of life for {silent:.0f} s; it is killed and started again.{_see(child)}")
                     child.kill()
 
     def hurry(self) -> None:
