@@ -77,9 +77,11 @@ def _proceed(work: Work) -> None:
         work.commit(event=Event.BEGIN)
     while True:
         step = plan[operation.step]
-        began = datetime.fromisoformat(work.checkpoint.setdefault("began", timezone.now().isoformat()))
         outcome = step.run(work)
-        work.checkpoint.pop("trouble", None)
+        now = timezone.now()
+        if work.checkpoint.pop("trouble", None):
+            work.checkpoint.pop("began", None)  # what went by in back-offs is not the step's time
+        limit = datetime.fromisoformat(work.checkpoint.setdefault("began", now.isoformat())) + timedelta(seconds=step.seconds)
         match outcome:
             case Done(machine=columns):
                 work.checkpoint = {name: value for name, value in work.checkpoint.items() if name == "burned"}
@@ -91,10 +93,10 @@ def _proceed(work: Work) -> None:
                     work.release(slot=following.slot, step=operation.step + 1, progress=progress, code="", machine=columns)
                     return
                 work.commit(step=operation.step + 1, progress=progress, code="", machine=columns)
-            case _ if timezone.now() > began + timedelta(seconds=step.seconds):
+            case _ if now > limit:
                 raise TaskFailed(f"not seen done after {step.seconds} s", message=_("The cluster did not finish this in time."))
             case Wait():
-                _park(work, step, outcome, limit=began + timedelta(seconds=step.seconds))
+                _park(work, step, outcome, limit=limit)
                 return
             case Again(seconds=0) if time.monotonic() < enough:
                 pass

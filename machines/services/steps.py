@@ -96,14 +96,15 @@ def ensure_off_gracefully(work: Work) -> Outcome:
     if now >= deadline:
         work.say(_("The guest did not shut down within %(seconds)d s. It is switched off by force.") % {"seconds": seconds}, "warning")
         return _pull_the_plug(work)
+    soon = min(deadline, now + timedelta(seconds=2))
     if work.task_error is not None or work.task_lost:
-        work.task_error = None  # the guest would not hear the button; it has until the deadline
-        return Wait([], until=min(deadline, now + timedelta(seconds=3)), costs=False)
+        return Wait([], until=soon, costs=False)  # the guest has until the deadline all the same
     work.checkpoint["deadline"] = deadline.isoformat()
     work.say(_("Asking the guest to shut down; after %(seconds)d s it is switched off by force.") % {"seconds": seconds})
     work.still_ours()
-    task = work.provider.begin_stop(work.identity, work.machine.ref, StopMode.GRACEFUL)
-    return Wait([task], until=deadline, costs=False) if task else Again(0.5)
+    if task := work.provider.begin_stop(work.identity, work.machine.ref, StopMode.GRACEFUL):
+        return Wait([task], until=deadline, costs=False)
+    return Done() if work.look().power is Power.OFF else Wait([], until=soon, costs=False)
 
 
 def ensure_off(work: Work) -> Outcome:
