@@ -2,10 +2,12 @@
 
     class TestMyProvider(ProviderContract):
         @pytest.fixture(scope="class")
-        def connect(self): return lambda: MyProvider(settings)
+        @classmethod
+        def connect(cls): return lambda: MyProvider(settings)
 
         @pytest.fixture(scope="class")
-        def template(self): return "debian-12"
+        @classmethod
+        def template(cls): return "debian-12"
 
 The template's guest must take its user, password, key and host name from the seed, answer SSH
 and obey the power button. Tests that need a booted guest share one machine, `booted`; each
@@ -77,27 +79,32 @@ class ProviderContract:
     memory_mib: ClassVar[int] = 128
 
     @pytest.fixture(scope="class")
-    def connect(self) -> Callable[[], Provider]:
+    @classmethod
+    def connect(cls) -> Callable[[], Provider]:
         """Makes a new, independent instance of the provider."""
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
-    def template(self) -> str:
+    @classmethod
+    def template(cls) -> str:
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
-    def behind_our_back(self) -> BehindOurBack:
+    @classmethod
+    def behind_our_back(cls) -> BehindOurBack:
         """What others can do to machines. Providers that offer no such way skip these tests."""
         pytest.skip("nothing can be done behind this provider's back")
 
     @pytest.fixture(scope="class")
-    def lab(self, connect: Callable[[], Provider], template: str) -> Iterator[Lab]:
-        lab = Lab(connect, template, memory_mib=self.memory_mib, task_seconds=self.task_seconds, boot_seconds=self.boot_seconds)
+    @classmethod
+    def lab(cls, connect: Callable[[], Provider], template: str) -> Iterator[Lab]:
+        lab = Lab(connect, template, memory_mib=cls.memory_mib, task_seconds=cls.task_seconds, boot_seconds=cls.boot_seconds)
         yield lab
         lab.close()
 
     @pytest.fixture(scope="class")
-    def provider(self, lab: Lab) -> Provider:
+    @classmethod
+    def provider(cls, lab: Lab) -> Provider:
         return lab.provider
 
     @pytest.fixture
@@ -115,7 +122,8 @@ class ProviderContract:
         lab.destroy(made)
 
     @pytest.fixture(scope="class")
-    def shared_machine(self, lab: Lab) -> Made:
+    @classmethod
+    def shared_machine(cls, lab: Lab) -> Made:
         return lab.create()
 
     @pytest.fixture
