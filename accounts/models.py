@@ -1,6 +1,8 @@
 """People and the record of what they did."""
 
-from django.contrib.auth.models import AbstractUser
+from typing import Any
+
+from django.contrib.auth.models import AbstractUser, UserManager
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -11,12 +13,20 @@ class Role(models.TextChoices):
     STAFF = "staff", _("Staff")
 
 
+class People(UserManager["User"]):
+    def create_superuser(self, username: str, email: str | None = None, password: str | None = None, **fields: Any) -> "User":
+        """A superuser counts as staff."""
+        return super().create_superuser(username, email, password, **{"role": Role.STAFF, **fields})
+
+
 class User(AbstractUser):
     """A person. `role` decides what the portal offers; `is_staff` (Django's) opens the admin
     and follows the role, see `accounts.services.roles`."""
 
     role = models.CharField(_("role"), max_length=10, choices=Role.choices, default=Role.STUDENT)
     keyboard = models.CharField(_("keyboard layout"), max_length=16, default="us", help_text=_("Used in new machines and in consoles."))
+
+    objects = People()
 
     @property
     def teaches(self) -> bool:

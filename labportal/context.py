@@ -4,9 +4,17 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
 
 from machines.selectors import any_simulated
 
+from .assets import vendor_is_built
+
 
 def portal(request: HttpRequest) -> dict[str, Any]:
-    return {"portal_name": settings.PORTAL_NAME, "demo": settings.DEMO, "simulated": any_simulated()}
+    return {
+        "portal_name": settings.PORTAL_NAME,
+        "demo": settings.DEMO,
+        "simulated": SimpleLazyObject(any_simulated),
+        "vendor_is_built": vendor_is_built(),
+    }

@@ -1,4 +1,6 @@
-from django.urls import URLPattern, URLResolver
+from django.urls import path
+
+from . import views
 
 app_name = "machines"
-urlpatterns: list[URLPattern | URLResolver] = []
+urlpatterns = [path("", views.mine, name="mine")]

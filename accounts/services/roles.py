@@ -1,0 +1,34 @@
+"""Who is student, teacher or staff."""
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from accounts.models import Role, User
+
+from . import audit
+
+
+class RoleRefused(Exception):
+    """`message` is a sentence for the person who asked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+def set_role(user: User, role: Role | str, *, acting_user: User | None) -> None:
+    """Give `user` a role and keep `is_staff`, which opens the admin, in step with it.
+
+    Raises RoleRefused for taking one's own staff role away and for a superuser, who stays staff.
+    """
+    role = Role(role)
+    with transaction.atomic():
+        user.refresh_from_db(from_queryset=User.objects.select_for_update())
+        if role != Role.STAFF and user.is_superuser:
+            raise RoleRefused(_("%(user)s is a superuser and stays staff.") % {"user": user})
+        if role != Role.STAFF and acting_user is not None and acting_user.pk == user.pk and user.role == Role.STAFF:
+            raise RoleRefused(_("You cannot take the staff role from yourself. Ask another member of staff."))
+        before = user.role
+        user.role, user.is_staff = role, role == Role.STAFF
+        user.save(update_fields=["role", "is_staff"])
+        audit.record("user.role", acting_user=acting_user, target=user, before=before, after=role.value)

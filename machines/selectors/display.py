@@ -1,0 +1,138 @@
+"""How a machine is said and shown: its state in a word, what can be done now, why something cannot.
+
+Pure reads of a `Machine` that came with its cluster; nothing here asks the database.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from machines.lifecycle import Event, State, can
+from machines.models import Cluster, Machine
+
+# A cluster that was not seen for this long may have changed behind our back.
+STALE_AFTER = timedelta(seconds=30)
+# Emulated guests boot in about a minute; one that is silent for longer is said to be so.
+BOOTS_WITHIN = timedelta(minutes=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """`tone` names the colour (css/app.css), `icon` the symbol, empty for a moving one."""
+
+    tone: str
+    icon: str
+    word: str
+
+
+_SHOWN = {
+    State.RUNNING: ("on", "circle-fill"),
+    State.STOPPED: ("off", "circle"),
+    State.FAILED: ("bad", "exclamation-triangle-fill"),
+    State.MISSING: ("lost", "question-circle-fill"),
+    State.DESTROYED: ("off", "x-lg"),
+}
+
+
+def is_stale(cluster: Cluster, now: datetime | None = None) -> bool:
+    """Nothing was heard of the cluster lately: what is shown of its machines may be old."""
+    return not cluster.reachable or cluster.seen_at is None or (now or timezone.now()) - cluster.seen_at > STALE_AFTER
+
+
+def shown(machine: Machine) -> Shown:
+    state = State(machine.state)
+    if state in (State.RUNNING, State.STOPPED) and is_stale(machine.cluster):
+        return Shown("stale", "question-lg", _("Last seen on") if state is State.RUNNING else _("Last seen off"))
+    if is_booting(machine):
+        return Shown("on", "circle-fill", _("On, booting"))
+    tone, icon = _SHOWN.get(state, ("moving", ""))
+    return Shown(tone, icon, str(machine.get_state_display()))
+
+
+def is_booting(machine: Machine) -> bool:
+    """On, and the guest has not answered yet, nor had the time to."""
+    return machine.state == State.RUNNING and machine.answering_since is None and timezone.now() - machine.state_since < BOOTS_WITHIN
+
+
+def can_start(machine: Machine) -> bool:
+    return machine.state == State.STOPPED
+
+
+def can_connect(machine: Machine) -> bool:
+    return machine.state == State.RUNNING
+
+
+def can_stop(machine: Machine) -> bool:
+    return can(machine.state, Event.STOP) and not (machine.state == State.FAILED and machine.power == "off")
+
+
+def can_restart(machine: Machine) -> bool:
+    return can(machine.state, Event.RESTART)
+
+
+def can_revert(machine: Machine) -> bool:
+    return machine.made_at is not None and can(machine.state, Event.REVERT)
+
+
+def can_change(machine: Machine) -> bool:
+    """Take and delete snapshots, resize."""
+    return can(machine.state, Event.UPDATE)
+
+
+def can_retry(machine: Machine) -> bool:
+    return machine.state in (State.FAILED, State.MISSING)
+
+
+def can_destroy(machine: Machine) -> bool:
+    return can(machine.state, Event.DESTROY)
+
+
+def why_no_console(machine: Machine) -> str:
+    """Why screen and terminal cannot be opened now, with what to do; empty when they can."""
+    match State(machine.state):
+        case State.RUNNING:
+            return ""
+        case State.STOPPED:
+            return _("Start the machine first.")
+        case State.PENDING | State.PROVISIONING:
+            return _("Screen and terminal open when the machine is made and on.")
+        case State.STARTING | State.RESTARTING:
+            return _("Screen and terminal open in a moment, when the machine is on.")
+        case State.REVERTING | State.STOPPING | State.UPDATING:
+            return _("Screen and terminal are closed while this is being done.")
+        case State.FAILED:
+            return _("Screen and terminal open when the machine is on again.")
+    return _("There is no machine to connect to.")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+    forwarded: bool  # made by the hypervisor on its own host, reachable from there
+
+    @property
+    def text(self) -> str:
+        return f"{self.host}:{self.port}" if self.port else self.host
+
+
+def address(machine: Machine) -> Address | None:
+    """Where the machine answers, as last seen: the way the provider made before what the guest claims."""
+    if machine.state != State.RUNNING:
+        return None
+    endpoints = sorted(machine.endpoints, key=lambda endpoint: (endpoint.get("source") != "forward", endpoint.get("service") != "ssh"))
+    for endpoint in endpoints:
+        if endpoint.get("host"):
+            return Address(str(endpoint["host"]), int(endpoint.get("port") or 0), endpoint.get("source") == "forward")
+    return None
+
+
+def ssh_command(machine: Machine) -> str:
+    """The command line that signs in, for a terminal of one's own."""
+    found = address(machine)
+    if found is None or not machine.username:
+        return ""
+    port = f"-p {found.port} " if found.port and found.port != 22 else ""
+    return f"ssh {port}{machine.username}@{found.host}"

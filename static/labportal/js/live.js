@@ -1,0 +1,143 @@
+// Live pages. An element with data-live="topics~signature" (tag {% live %}) is fetched anew when one
+// of its topics changes: at most once a second, never under an open dialog or a field being filled in.
+// Without a WebSocket the same elements are fetched every few seconds.
+import { showTime } from "./times.js";
+
+const POLL = 5000;
+const CALM = 1000;
+
+const due = new Map(); // element id -> earliest time of the next fetch
+const waiting = new Set(); // ids whose topics changed while they were calm
+let socket = null;
+let sent = new Set();
+let pause = 500;
+
+const fragments = () => document.querySelectorAll("[data-live]");
+const topicsOf = (element) => element.dataset.live.split("~")[0].split(" ");
+
+function inUse(element) {
+  const active = document.activeElement;
+  return element.querySelector("dialog[open], form[data-sent]") !== null
+    || (element.contains(active) && active.matches("input:not([type=hidden]), textarea, select"));
+}
+
+function refresh(element) {
+  if (!window.htmx || document.hidden) { waiting.add(element.id); return; }
+  const now = performance.now();
+  if (inUse(element) || now < (due.get(element.id) ?? 0)) { waiting.add(element.id); return; }
+  waiting.delete(element.id);
+  due.set(element.id, now + CALM);
+  window.htmx.trigger(element, "live");
+}
+
+function flush() {
+  for (const id of [...waiting]) {
+    const element = document.getElementById(id);
+    if (element?.dataset.live) refresh(element);
+    else waiting.delete(id);
+  }
+}
+
+function changed(topics) {
+  for (const element of fragments()) {
+    if (topicsOf(element).some((topic) => topics.includes(topic))) refresh(element);
+  }
+}
+
+// -- the socket -----------------------------------------------------------------------------
+
+function subscribe() {
+  const tokens = [...new Set([...fragments()].map((element) => element.dataset.live))].filter((token) => !sent.has(token));
+  if (!tokens.length || socket?.readyState !== WebSocket.OPEN) return;
+  tokens.forEach((token) => sent.add(token));
+  socket.send(JSON.stringify({ listen: tokens }));
+}
+
+function connect() {
+  const url = document.body.dataset.liveUrl;
+  if (!url || !fragments().length) return;
+  sent = new Set();
+  socket = new WebSocket(new URL(url, location.href.replace(/^http/, "ws")));
+  socket.addEventListener("open", () => {
+    subscribe();
+    // What happened while nobody listened is seen by looking once.
+    if (pause > 500) fragments().forEach(refresh);
+    pause = 500;
+  });
+  socket.addEventListener("message", ({ data }) => {
+    const message = JSON.parse(data);
+    if (message.topics) changed(message.topics);
+    if (message.seen) seen(message.seen);
+    socket.send('{"ok":1}'); // the next message comes only then: a slow page is told less often
+  });
+  socket.addEventListener("close", ({ code }) => {
+    socket = null;
+    if (code === 4401) { location.reload(); return; } // signed out elsewhere
+    setTimeout(connect, pause * (0.5 + Math.random()));
+    pause = Math.min(pause * 2, 30000);
+  });
+}
+
+setInterval(() => {
+  if (socket?.readyState !== WebSocket.OPEN && !document.hidden) fragments().forEach(refresh);
+}, POLL);
+
+// -- how old what is shown is -----------------------------------------------------------------
+
+function seen(moments) {
+  for (const [topic, moment] of Object.entries(moments)) {
+    for (const line of document.querySelectorAll(`[data-seen="${topic}"]`)) {
+      for (const time of line.querySelectorAll("time")) { time.dateTime = moment; showTime(time); }
+    }
+  }
+}
+
+function age() {
+  for (const line of document.querySelectorAll("[data-seen]")) {
+    const time = line.querySelector("time");
+    if (!time) continue;
+    const stale = (Date.now() - new Date(time.dateTime)) / 1000 > Number(line.dataset.staleAfter);
+    // A cluster the server calls silent stays so until the server says otherwise.
+    if (stale && !line.classList.contains("stale")) {
+      line.classList.add("stale");
+      line.querySelector("[data-fresh]").hidden = true;
+      line.querySelector("[data-old]").hidden = false;
+    }
+  }
+}
+
+// -- a swap disturbs nobody -------------------------------------------------------------------
+
+let open = [];
+let said = new Map();
+let focused = null;
+
+const announcers = (element) => [...element.querySelectorAll("[data-announce]"), ...(element.matches?.("[data-announce]") ? [element] : [])];
+
+function beforeSwap(event) {
+  const element = event.detail.target;
+  if (!element?.querySelectorAll) return;
+  open = [...element.querySelectorAll("details[open][id]")].map((details) => details.id);
+  said = new Map(announcers(element).map((each) => [each.id, each.dataset.announce]));
+  // htmx finds focus again by id; a menu's summary has none of its own.
+  focused = document.activeElement?.closest?.("details[id]") && element.contains(document.activeElement) && document.activeElement.matches("summary")
+    ? document.activeElement.closest("details").id : null;
+}
+
+function afterSwap() {
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  if (focused) document.getElementById(focused)?.querySelector("summary")?.focus();
+  const news = announcers(document).filter((each) => said.has(each.id) && said.get(each.id) !== each.dataset.announce);
+  if (news.length) document.getElementById("announcements").textContent = news.map((each) => each.dataset.announce).join(". ");
+  open = [];
+  said = new Map();
+  subscribe();
+}
+
+export function startLive() {
+  document.addEventListener("htmx:beforeSwap", beforeSwap);
+  document.addEventListener("htmx:afterSwap", afterSwap);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) fragments().forEach(refresh); });
+  setInterval(() => { flush(); age(); }, 250);
+  connect();
+}
