@@ -5,14 +5,12 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 
 class PostgresMissing(Exception):
@@ -37,22 +35,20 @@ def temporary_postgres() -> Iterator[str]:
     if os.geteuid() == 0:
         user = pwd.getpwnam("postgres").pw_uid
         os.chown(home, user, -1)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     initdb = [where / "initdb", "-D", home / "data", "-U", "labportal", "-A", "trust", "-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
     subprocess.run(initdb, user=user, cwd=home, check=True, stdout=subprocess.DEVNULL)
     settings = {"listen_addresses": "", "unix_socket_directories": home, "fsync": "off", "synchronous_commit": "off", "max_connections": "200"}
-    command = [where / "postgres", "-D", home / "data", "-p", str(port), *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
+    command = [where / "postgres", "-D", home / "data", *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(command, user=user, cwd=home, stdout=log, stderr=log, start_new_session=True)
     try:
-        ready = [where / "pg_isready", "-q", "-h", home, "-p", str(port)]
+        ready = [where / "pg_isready", "-q", "-h", home]
         deadline = time.monotonic() + 30
         while subprocess.run(ready).returncode:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not start: {(home / 'log').read_text()}")
             time.sleep(0.1)
-        yield f"postgres://labportal@{quote(str(home), safe='')}:{port}/postgres"
+        yield f"postgres://labportal@/{home}/postgres"
     finally:
         server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients to leave
         server.wait(30)
