@@ -91,9 +91,9 @@ class SimulatorProvider(Provider):
         return {task: status_from_json(status) for task, status in zip(tasks, statuses, strict=True)}
 
     def wait_for_change(self, seconds: float) -> bool:
-        before = self._revision
-        self._revision = self._connection.ask("wait", longer=seconds, since=before, seconds=seconds)
-        return before is not None and self._revision != before
+        answer = self._connection.ask("wait", longer=seconds, since=self._revision, seconds=seconds)
+        self._revision = answer["revision"]
+        return bool(answer["changed"])
 
     # -- the verbs -------------------------------------------------------------------------
 

@@ -99,10 +99,12 @@ class Console:
         self._output: Iterator[str] | None = None
         self._asks_password = False
         self._boot_id = self.machine.boot_id
+        if self.world.booted(self.machine):
+            self._booted()
+            return
         self.screen.clear()
         self._write(f"SimBIOS 1.0   {self.machine.memory_mib} MiB\n\nBooting from hard disk...\nLoading Linux 6.1.0-simulated ...\n")
-        remaining = self.machine.boots_until - self.world.now()
-        self._timer = asyncio.get_running_loop().call_later(max(remaining, 0), self._booted)
+        self._timer = asyncio.get_running_loop().call_later(self.machine.boots_until - self.world.now(), self._booted)
 
     def power_changed(self) -> None:
         if self.machine.boot_id != self._boot_id:

@@ -44,7 +44,6 @@ class Server:
         self._controlling: set[asyncio.StreamWriter] = set()
         self._inventory: dict[str, tuple[int, str]] = {}  # ref → version, encoded line
         self._verbs: dict[str, Callable[[Json], object | Awaitable[object]]] = {
-            "hello": lambda call: "labportal simulator",
             "inventory": self._encoded_inventory,
             "wait": self._wait,
             "find": lambda call: asdict(self.world.find(_identity(call), call["ref"])),
@@ -127,6 +126,8 @@ class Server:
         faults, names = self.world.faults, (call.get("ref", ""), (call.get("identity") or {}).get("name", ""))
         if faults.unreachable:
             raise _HangUp
+        if verb == "hello":
+            return json.dumps({"result": "labportal simulator"})
         if slow := faults.take(FaultKind.SLOW, verb, *names):
             await asyncio.sleep(slow.seconds)
         if faults.take(FaultKind.LOST_CALL, verb, *names):
@@ -170,9 +171,10 @@ class Server:
         nodes = json.dumps([asdict(node) for node in self.world.nodes()])
         return f'{{"result": {{"revision": {self.world.revision}, "nodes": {nodes}, "machines": [{",".join(lines)}]}}}}'
 
-    async def _wait(self, call: Json) -> int:
+    async def _wait(self, call: Json) -> Json:
         since = self.world.revision if call["since"] is None else call["since"]
-        return await self.world.change_after(since, min(call["seconds"], LONGEST_WAIT))
+        revision = await self.world.change_after(since, min(call["seconds"], LONGEST_WAIT))
+        return {"revision": revision, "changed": revision != since}
 
     async def _open_console(self, call: Json) -> Json:
         port, password = await self.screens.open(self._running(call))

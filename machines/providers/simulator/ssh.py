@@ -13,6 +13,7 @@ from .world import World
 
 BACKLOG = 16
 LOGIN_SECONDS = 30
+INTERRUPT = "\x03"
 
 
 class SecureShells:
@@ -137,7 +138,7 @@ class _Session(asyncssh.SSHServerSession[str]):
         self._entered: asyncio.Queue[str | None] = asyncio.Queue(64)
         self._may_write = asyncio.Event()
         self._may_write.set()
-        self._interrupted = False
+        self._executing = self._interrupted = False
         self._rest = ""
         self._command = ""
         self._work: asyncio.Task[None] | None = None
@@ -173,9 +174,13 @@ class _Session(asyncssh.SSHServerSession[str]):
         return True
 
     def break_received(self, msec: int) -> bool:
-        self._interrupted = True
         self._rest = ""
-        self._enter("")
+        while not self._entered.empty():  # what was typed ahead is gone, as on a terminal
+            self._entered.get_nowait()
+        if self._executing:
+            self._interrupted = True
+        else:
+            self._enter(INTERRUPT)
         return True
 
     def signal_received(self, signal: str) -> None:
@@ -212,16 +217,17 @@ class _Session(asyncssh.SSHServerSession[str]):
             line = await self._entered.get()
             if line is None:
                 return
-            if self._interrupted:
-                self._interrupted = False
+            if line == INTERRUPT or not await self._execute(line):
                 self._chan.write("^C\n")
-            else:
-                await self._execute(line)
 
-    async def _execute(self, line: str) -> None:
+    async def _execute(self, line: str) -> bool:
+        """Whether it came to its end."""
+        self._executing, self._interrupted = True, False
         for piece in self._shell.execute(line):
             self._chan.write(piece)
             await self._may_write.wait()
             await asyncio.sleep(0)  # so that ^C and the other machines get their turn
             if self._interrupted:
-                return
+                break
+        self._executing = False
+        return not self._interrupted

@@ -179,11 +179,23 @@ class Guest:
 
 
 async def rfb_security_result(target: ConsoleTarget, password: str) -> int:
-    """Speak RFB 3.8 up to the end of VNC authentication: 0 is in, anything else refused."""
-    connecting = asyncio.open_unix_connection(target.path) if target.path else asyncio.open_connection(target.host, target.port)
-    reader, writer = await asyncio.wait_for(connecting, 10)
+    """Whether a console lets in with this password: 0 is in, anything else refused."""
+    reader, writer = await rfb_connect(target)
     try:
-        assert (await asyncio.wait_for(reader.readexactly(12), 10)).startswith(b"RFB 003.")
+        return await rfb_authenticate(reader, writer, password)
+    finally:
+        writer.close()
+
+
+async def rfb_connect(target: ConsoleTarget) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    connecting = asyncio.open_unix_connection(target.path) if target.path else asyncio.open_connection(target.host, target.port)
+    return await asyncio.wait_for(connecting, 10)
+
+
+async def rfb_authenticate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, password: str) -> int:
+    """Speak RFB 3.8 up to the end of VNC authentication."""
+    async with asyncio.timeout(20):
+        assert (await reader.readexactly(12)).startswith(b"RFB 003.")
         writer.write(b"RFB 003.008\n")
         kinds = await reader.readexactly((await reader.readexactly(1))[0])
         assert 2 in kinds, "VNC authentication is not offered"
@@ -192,6 +204,4 @@ async def rfb_security_result(target: ConsoleTarget, password: str) -> int:
         key = bytes(int(f"{byte:08b}"[::-1], 2) for byte in password.encode()[:8].ljust(8, b"\0"))
         encryptor = Cipher(TripleDES(key * 3), modes.ECB()).encryptor()  # VNC's own use of DES
         writer.write(encryptor.update(challenge) + encryptor.finalize())
-        return int.from_bytes(await asyncio.wait_for(reader.readexactly(4), 10), "big")
-    finally:
-        writer.close()
+        return int.from_bytes(await reader.readexactly(4), "big")

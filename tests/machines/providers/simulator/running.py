@@ -6,7 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from machines.providers.simulator import SimulatorControl, SimulatorProvider
@@ -24,13 +24,22 @@ class Simulated:
 
     socket: Path
     control: SimulatorControl
+    _providers: list[SimulatorProvider] = field(default_factory=list)
 
     @property
     def config(self) -> dict[str, str]:
         return {"socket": str(self.socket)}
 
     def provider(self, portal: str = PORTAL) -> SimulatorProvider:
-        return SimulatorProvider(ProviderSettings(cluster="simulated", portal=portal, config=self.config))
+        """A provider of its own, closed with the simulator."""
+        provider = SimulatorProvider(ProviderSettings(cluster="simulated", portal=portal, config=self.config))
+        self._providers.append(provider)
+        return provider
+
+    def close(self) -> None:
+        for provider in self._providers:
+            provider.close()
+        self.control.close()
 
 
 @contextmanager
@@ -60,9 +69,11 @@ def simulator(*, timing: Timing = QUICK, state: Path | None = None, **host: floa
     try:
         assert ready.wait(10)
         assert not failure, failure
-        control = SimulatorControl(socket)
-        yield Simulated(socket, control)
-        control.close()
+        simulated = Simulated(socket, SimulatorControl(socket))
+        try:
+            yield simulated
+        finally:
+            simulated.close()
     finally:
         for loop, stop in stopping:
             if not loop.is_closed():
