@@ -123,7 +123,7 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
         self._writable.set()
         # HTTPChannel registered itself, and knows nothing of what a WebSocket has to send.
         self.transport.unregisterProducer()
-        self.transport.bufferSize = HIGH_WATER
+        self.transport.bufferSize = 65536
         self.transport.registerProducer(self, True)
         super().connectionMade()
 
