@@ -1,0 +1,34 @@
+"""The templates of a cluster, as rows that staff describe and teachers choose from."""
+
+from django.db import transaction
+
+from machines.models import Cluster, Template
+from machines.providers.base import Provider
+
+from . import gateway
+from .feed import publish
+
+
+def sync_templates(cluster: Cluster, provider: Provider | None = None) -> list[Template]:
+    """Bring the rows of `cluster` in line with what it has, and return those that are present.
+
+    A new template gets the name, description and account it says itself; what staff wrote stays.
+    One that is gone is only marked so: machines still refer to it. Raises Unreachable, and
+    Unsupported where the cluster lists no templates.
+    """
+    listed = {info.ref: info for info in (provider or gateway.provider_for(cluster)).templates()}
+    with transaction.atomic():
+        known = {template.ref: template for template in cluster.templates.all()}
+        changed = False
+        for ref, info in listed.items():
+            if ref not in known:
+                username = {"username": info.username} if info.username else {}
+                Template.objects.create(cluster=cluster, ref=ref, name=info.name[:100], description=info.description[:300], **username)
+                changed = True
+        for template in known.values():
+            if template.present != (template.ref in listed):
+                Template.objects.filter(pk=template.pk).update(present=template.ref in listed)
+                changed = True
+        if changed:
+            publish(f"cluster:{cluster.pk}")
+    return list(cluster.templates.filter(present=True))

@@ -1,0 +1,194 @@
+"""Watching the clusters: what is there, what goes on, what a crash left behind.
+
+One thread for each cluster, so that one that hangs holds up no other. Any number of watchers may
+run; each cluster is watched by the one that holds the lease in its row.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connections, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from machines.models import Cluster
+from machines.providers.base import Provider
+from machines.providers.errors import ProviderError
+
+from . import answering, catalog, dispatch, gateway, heartbeats, inventory, sweep, waiting
+
+log = logging.getLogger(__name__)
+
+LEAD_SECONDS = 30  # a lease outlives the longest call of a provider
+POLL_SECONDS = 0.25  # while something is waited for
+TROUBLE_SECONDS = 3  # between two looks at a cluster that does not answer
+TEMPLATES_SECONDS = 60
+HEARTBEAT_SECONDS = 5
+STOP_SECONDS = 1.5  # a thread that hangs in a call is not waited for any longer
+
+
+def lead(cluster: Cluster, token: str) -> bool:
+    """Whether the watcher `token` leads this cluster; takes or renews the lease where it may."""
+    now = timezone.now()
+    half = now + timedelta(seconds=LEAD_SECONDS / 2)
+    if cluster.watcher == token and cluster.watcher_until is not None and cluster.watcher_until > half:
+        return True
+    free = Q(watcher=token) | Q(watcher="") | Q(watcher_until=None) | Q(watcher_until__lt=now)
+    with transaction.atomic():
+        return bool(Cluster.objects.filter(free, pk=cluster.pk).update(watcher=token, watcher_until=now + timedelta(seconds=LEAD_SECONDS)))
+
+
+def resign(token: str) -> None:
+    """Leave the clusters of `token` to other watchers at once."""
+    Cluster.objects.filter(watcher=token).update(watcher="", watcher_until=None)
+
+
+class ClusterWatch(threading.Thread):
+    """Watches one cluster until `stop`, or until its row is gone."""
+
+    def __init__(self, pk: int, token: str, stop: threading.Event) -> None:
+        super().__init__(name=f"cluster-{pk}", daemon=True)
+        self.pk, self.token = pk, token
+        self.leads = False
+        self._stop_asked = stop
+        self._next_inventory = self._next_templates = 0.0
+
+    def run(self) -> None:
+        try:
+            while not self._stop_asked.is_set():
+                try:
+                    if not self.turn():
+                        return
+                except DatabaseError:
+                    log.exception("cluster %d: the database fails", self.pk)
+                    self._stop_asked.wait(TROUBLE_SECONDS)
+                except Exception:
+                    log.exception("cluster %d: unexpected", self.pk)
+                    self._stop_asked.wait(TROUBLE_SECONDS)
+                close_old_connections()
+        finally:
+            self.leads = False
+            gateway.close_providers()
+            connections.close_all()
+
+    def turn(self) -> bool:
+        """One look and the pause after it. False: the cluster was removed."""
+        cluster = Cluster.objects.filter(pk=self.pk).first()
+        if cluster is None:
+            return False
+        self.leads = lead(cluster, self.token)
+        if not self.leads:
+            self._stop_asked.wait(1)
+            return True
+        try:
+            provider = gateway.provider_for(cluster)
+            self._look(cluster, provider)
+            self._pause(cluster, provider)
+        except ProviderError as error:
+            inventory.note_trouble(cluster, error)
+            self._stop_asked.wait(TROUBLE_SECONDS)
+        return True
+
+    def _look(self, cluster: Cluster, provider: Provider) -> None:
+        try:
+            if time.monotonic() >= self._next_inventory:
+                inventory.look(cluster, provider)
+                self._next_inventory = time.monotonic() + settings.WATCH_SECONDS
+                if provider.capabilities.templates and time.monotonic() >= self._next_templates:
+                    catalog.sync_templates(cluster, provider)
+                    self._next_templates = time.monotonic() + TEMPLATES_SECONDS
+        finally:
+            waiting.poll(cluster, provider)  # calls back whose time is over even when nobody answers
+
+    def _pause(self, cluster: Cluster, provider: Provider) -> None:
+        """Until the next look is due, or something happens on the cluster."""
+        left = max(0.0, self._next_inventory - time.monotonic())
+        if waiting.any_waiting(cluster):
+            left = min(left, POLL_SECONDS)
+        if left > 0 and provider.capabilities.events:
+            if provider.wait_for_change(left):
+                self._next_inventory = 0.0
+        else:
+            self._stop_asked.wait(left)
+
+
+class Probing(threading.Thread):
+    """Asks machines of the clusters this watcher leads whether they have booted."""
+
+    def __init__(self, watches: dict[int, ClusterWatch], stop: threading.Event) -> None:
+        super().__init__(name="probing", daemon=True)
+        self._watches, self._stop_asked = watches, stop
+        self._prober = answering.Prober()
+
+    def run(self) -> None:
+        try:
+            while not self._stop_asked.wait(0.5):
+                try:
+                    if led := [pk for pk, watch in list(self._watches.items()) if watch.leads]:
+                        self._prober.look(led)
+                except Exception:
+                    log.exception("probing failed")
+                close_old_connections()
+        finally:
+            connections.close_all()
+
+
+@dataclass
+class Chore:
+    """Something done every few seconds. Its failure is logged and keeps nobody else from theirs."""
+
+    seconds: float
+    do: Callable[[], object]
+    _next: float = 0.0
+
+    def run_if_due(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self.seconds
+        try:
+            self.do()
+        except Exception:
+            log.exception("%s failed", getattr(self.do, "__name__", self.do))
+
+
+def run(stop: threading.Event) -> None:
+    """Watch all clusters, those included that are added later, and keep house until `stop`."""
+    token = uuid.uuid4().hex
+    watches: dict[int, ClusterWatch] = {}
+    probing = Probing(watches, stop)
+    probing.start()
+
+    def tend() -> None:
+        for pk in Cluster.objects.values_list("pk", flat=True):
+            if pk not in watches or not watches[pk].is_alive():
+                watches[pk] = ClusterWatch(pk, token, stop)
+                watches[pk].start()
+        for pk in [pk for pk, watch in watches.items() if not watch.is_alive()]:
+            del watches[pk]
+
+    def show_life() -> None:
+        heartbeats.beat("watcher")
+        dispatch.ask_heartbeat()
+
+    def trim() -> None:
+        sweep.trim()
+        heartbeats.forget_old()
+
+    chores = [Chore(1, tend), Chore(1, dispatch.ring_if_due), Chore(3, sweep.sweep), Chore(HEARTBEAT_SECONDS, show_life), Chore(60, trim)]
+    try:
+        while not stop.wait(0.2):
+            for chore in chores:
+                chore.run_if_due()
+            close_old_connections()
+    finally:
+        stop.set()
+        end = time.monotonic() + STOP_SECONDS
+        for thread in [*watches.values(), probing]:
+            thread.join(max(0.0, end - time.monotonic()))
+        resign(token)
