@@ -49,24 +49,38 @@ class Enrolment(models.Model):
 
 
 class PoolMachine(models.Model):
-    """A machine of a class: free, or the machine of one enrolment."""
+    """A machine of a class: free, or the machine of one enrolment.
+
+    What one student had is never given to another: `assigned_at` stays when the student goes,
+    and the machine is destroyed and replaced. The row stays then, so that numbers are not reused.
+    """
 
     lab_class = models.ForeignKey(LabClass, on_delete=models.PROTECT, related_name="pool")
     machine = models.OneToOneField(Machine, on_delete=models.CASCADE, related_name="pool_place")
     number = models.PositiveIntegerField()  # 7 in web-07; never used twice in a class
     enrolment = models.OneToOneField(Enrolment, null=True, blank=True, on_delete=models.SET_NULL, related_name="place")
     batch = models.ForeignKey(Batch, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")  # that made it
+    assigned_at = models.DateTimeField(null=True, blank=True)
+    retired_at = models.DateTimeField(null=True, blank=True)  # no longer shared out; its machine is to be destroyed
 
     class Meta:
         ordering = ["number"]
-        constraints = [models.UniqueConstraint(fields=["lab_class", "number"], name="pool_number_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["lab_class", "number"], name="pool_number_once"),
+            models.CheckConstraint(
+                condition=models.Q(enrolment__isnull=True) | models.Q(assigned_at__isnull=False, retired_at__isnull=True), name="pool_taken_is_assigned"
+            ),
+        ]
 
     def __str__(self) -> str:
         return str(self.machine)
 
 
 class Invite(models.Model):
-    """A link that lets people join. The link carries `token` signed; the row can end it."""
+    """A link that lets people join. The link carries `token` signed; the row can end it.
+
+    `token` is short enough to be typed by hand from a projector.
+    """
 
     lab_class = models.ForeignKey(LabClass, on_delete=models.CASCADE, related_name="invites")
     token = models.CharField(max_length=32, unique=True)
