@@ -1,6 +1,11 @@
 """Telling pages that something changed. Call inside the transaction of the change."""
 
+from collections.abc import Callable
+
 from machines.models import Change, Machine, Operation
+
+# Apps above add what else a machine's changes concern: its class.
+TOPICS: list[Callable[[Machine], list[str]]] = []
 
 
 def publish(*topics: str) -> None:
@@ -11,6 +16,8 @@ def machine_topics(machine: Machine) -> list[str]:
     topics = [f"machine:{machine.key}"]
     if machine.owner_id:
         topics.append(f"owner:{machine.owner_id}")
+    for more in TOPICS:
+        topics += more(machine)
     return topics
 
 

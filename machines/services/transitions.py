@@ -1,5 +1,6 @@
 """The only writer of `Machine.state`."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.utils import timezone
@@ -8,6 +9,9 @@ from machines.lifecycle import MOVING, Event, State, next_state
 from machines.models import Machine
 
 from .feed import machine_topics, publish
+
+# Apps above hear of every move, in its transaction: a class shares out what became free.
+LISTENERS: list[Callable[[Machine], None]] = []
 
 
 class Overtaken(Exception):
@@ -30,4 +34,6 @@ def apply(machine: Machine, event: Event, *, problem: str = "", code: str = "", 
     for column, value in changes.items():
         setattr(machine, column, value)
     publish(*machine_topics(machine))
+    for heard in LISTENERS:
+        heard(machine)
     return state
