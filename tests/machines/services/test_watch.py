@@ -1,0 +1,117 @@
+"""Who watches a cluster, and what one turn of it does."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from machines.lifecycle import State
+from machines.models import Cluster, Operation, OperationState
+from machines.services import executor, gateway, requests, watch
+from tests.factories import make_machine
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def watcher(cluster, monkeypatch):
+    """A watch that is turned by hand and pauses not at all."""
+    stop = threading.Event()
+    monkeypatch.setattr(stop, "wait", lambda seconds: pauses.append(seconds))
+    pauses: list[float] = []
+    found = watch.ClusterWatch(cluster.pk, "me", stop)
+    found.pauses = pauses
+    return found
+
+
+def test_one_watcher_leads_and_another_follows_when_it_is_gone(cluster):
+    with time_machine.travel(timezone.now()) as clock:
+        assert watch.lead(cluster, "first")
+        cluster.refresh_from_db()
+        assert not watch.lead(cluster, "second")
+        clock.shift(watch.LEAD_SECONDS - 1)
+        assert watch.lead(cluster, "first")
+        cluster.refresh_from_db()
+        clock.shift(watch.LEAD_SECONDS + 1)
+        assert watch.lead(cluster, "second") and not watch.lead(cluster, "first")
+        watch.resign("second")
+        cluster.refresh_from_db()
+        assert watch.lead(cluster, "first")
+
+
+def test_a_fresh_lease_is_not_written_again_every_second(cluster, django_assert_num_queries):
+    watch.lead(cluster, "me")
+    cluster.refresh_from_db()
+    with django_assert_num_queries(0):
+        assert watch.lead(cluster, "me")
+
+
+def test_a_watcher_that_does_not_lead_asks_the_cluster_nothing(cluster, world, watcher):
+    watch.lead(cluster, "another")
+    assert watcher.turn() and not watcher.leads and world.calls == []
+
+
+def test_a_turn_looks_at_the_cluster_its_templates_and_its_tasks(cluster, world, watcher):
+    world.slowness = 1
+    machine = requests.create_machine(acting_user=None, template=cluster.templates.get(), name="a", cores=1, memory_mib=256)
+    executor.drain()
+    world.calls.clear()
+    assert watcher.turn() and watcher.leads
+    assert world.calls == ["inventory", "templates", "poll"]
+    assert watcher.pauses == [watch.POLL_SECONDS]  # sooner than the next inventory, as something is waited for
+    world.tick()
+    watcher.turn()
+    assert world.calls[3:] == ["poll"]
+    assert machine.operations.get().state == OperationState.QUEUED
+
+
+def test_a_cluster_that_does_not_answer_is_noted_and_looked_at_again_later(cluster, world, watcher):
+    world.outage = True
+    assert watcher.turn()
+    cluster.refresh_from_db()
+    assert not cluster.reachable and watcher.pauses == [watch.TROUBLE_SECONDS]
+    world.outage = False
+    watcher.turn()
+    cluster.refresh_from_db()
+    assert cluster.reachable and cluster.problem == ""
+
+
+def test_deadlines_pass_though_the_cluster_does_not_answer(cluster, world, watcher):
+    machine = make_machine(template=cluster.templates.get(), state=State.STOPPING)
+    past = (timezone.now() - timedelta(seconds=1)).isoformat()
+    operation = Operation.objects.create(
+        machine=machine, kind="stop", state="waiting", not_before=timezone.now(), checkpoint={"tasks": [{"id": "task0"}], "until": past}
+    )
+    world.outage = True
+    watcher.turn()
+    operation.refresh_from_db()
+    assert operation.state == OperationState.QUEUED
+
+
+def test_a_kind_of_cluster_that_is_not_installed_is_said(cluster, watcher):
+    Cluster.objects.update(kind="vax")
+    gateway.close_providers()
+    assert watcher.turn()
+    cluster.refresh_from_db()
+    assert not cluster.reachable and cluster.problem
+
+
+def test_a_cluster_that_was_removed_is_watched_no_more(cluster, watcher):
+    cluster.templates.all().delete()
+    cluster.delete()
+    assert not watcher.turn()
+
+
+def test_a_chore_that_fails_keeps_nobody_from_theirs(caplog):
+    done = []
+
+    def fails():
+        raise ZeroDivisionError
+
+    chores = [watch.Chore(60, fails), watch.Chore(60, lambda: done.append(1))]
+    for _ in range(2):
+        for chore in chores:
+            chore.run_if_due()
+    assert done == [1] and "fails failed" in caplog.text
