@@ -1,0 +1,88 @@
+"""Where an operation stands: its place in the queue, why it waits, and how long it takes."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from statistics import median
+
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from machines.models import Operation, OperationState
+
+from .load import Load, loads
+
+_RECENT = 20  # past runs that tell how long the next one takes
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`position` 1 is the next; 0: not queued. `reason` is a sentence, empty where nothing holds
+    it up. `seconds` until it is probably done; None where there is nothing to go by."""
+
+    position: int
+    reason: str
+    seconds: int | None
+
+
+def standing(operation: Operation) -> Standing:
+    """Where an active operation stands right now."""
+    typical = typical_seconds(operation)
+    if operation.state != OperationState.QUEUED:
+        begun = operation.started_at or operation.created_at
+        left = None if typical is None else max(1, round(typical - (timezone.now() - begun).total_seconds()))
+        return Standing(0, "", left)
+    cluster = operation.machine.cluster
+    load = loads([cluster])[cluster.pk]
+    sooner = Q(priority__lt=operation.priority) | Q(priority=operation.priority, pk__lt=operation.pk)
+    slots = ["power", "boot"] if operation.slot in ("power", "boot") else [operation.slot]
+    ahead = Operation.objects.filter(sooner, state=OperationState.QUEUED, machine__cluster=cluster, slot__in=slots).count()
+    seconds = None
+    if typical is not None:
+        abreast = cluster.limit_create if operation.slot == "create" else cluster.limit_power
+        seconds = max(1, round(typical * (1 + ahead // abreast)))
+    return Standing(ahead + 1, _reason(operation, load), seconds)
+
+
+def typical_seconds(operation: Operation) -> float | None:
+    """The median of the last runs of its kind from the same template, or else on the same cluster."""
+    done = Operation.objects.filter(kind=operation.kind, state=OperationState.SUCCEEDED, started_at__isnull=False, finished_at__isnull=False)
+    for alike in (done.filter(machine__template_id=operation.machine.template_id), done.filter(machine__cluster_id=operation.machine.cluster_id)):
+        times = alike.order_by("-pk").values_list("started_at", "finished_at")[:_RECENT]
+        if runs := [(finished - started) / timedelta(seconds=1) for started, finished in times]:
+            return median(runs)
+    return None
+
+
+def _reason(operation: Operation, load: Load) -> str:
+    cluster = load.cluster
+    if operation.not_before > timezone.now():
+        return operation.message
+    if not cluster.reachable:
+        return _("The cluster does not answer at the moment. It goes on as soon as it does.")
+    if cluster.maintenance and operation.started_at is None:
+        return _("Nothing new is begun on this cluster during its maintenance.")
+    if operation.slot == "create" and operation.machine.template_id in load.full_templates:
+        limit = cluster.limit_per_template
+        return ngettext(
+            "At most %(count)d machine at a time is made from this template.", "At most %(count)d machines at a time are made from this template.", limit
+        ) % {"count": limit}
+    if operation.slot not in load.full_slots:
+        return ""
+    if operation.slot == "create":
+        limit = cluster.limit_create
+        return ngettext(
+            "At most %(count)d machine at a time is made on this cluster.", "At most %(count)d machines at a time are made on this cluster.", limit
+        ) % {"count": limit}
+    if operation.slot == "boot" and "power" not in load.full_slots:
+        limit = cluster.limit_booting
+        return ngettext("At most %(count)d machine boots at a time on this cluster.", "At most %(count)d machines boot at a time on this cluster.", limit) % {
+            "count": limit
+        }
+    limit = cluster.limit_power
+    return ngettext(
+        "At most %(count)d machine at a time is switched on or off on this cluster.",
+        "At most %(count)d machines at a time are switched on or off on this cluster.",
+        limit,
+    ) % {"count": limit}
