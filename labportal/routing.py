@@ -6,6 +6,7 @@ from typing import Any
 from django.urls import re_path
 
 from console.routing import websocket_urlpatterns as console_urlpatterns
+from machines.routing import websocket_urlpatterns as machines_urlpatterns
 
 
 async def refuse(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
@@ -16,5 +17,6 @@ async def refuse(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], s
 
 websocket_urlpatterns = [
     *console_urlpatterns,
+    *machines_urlpatterns,
     re_path(r"", refuse),  # type: ignore[arg-type]  # last
 ]

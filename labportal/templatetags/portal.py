@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from labportal.assets import vendor_is_built
-from machines.live import sign
+from machines.live import settled, sign
 
 register = template.Library()
 
@@ -44,10 +44,17 @@ def live(context: dict[str, Any], url: str, *topics: str) -> SafeString:
     The element needs an id; `url` answers with the whole element. Open menus, focus and dialogs
     survive, see static/labportal/js/live.js. Without a signed-in person there is nothing to hear.
     """
-    user = context["request"].user
-    if not user.is_authenticated:
+    request = context["request"]
+    if not request.user.is_authenticated:
         return SafeString("")
-    return format_html('data-live="{}" hx-get="{}" hx-trigger="live" hx-swap="outerHTML" hx-target="this"', sign(user, [t for t in topics if t]), url)
+    if not hasattr(request, "live_since"):
+        request.live_since = settled()
+    return format_html(
+        'data-live="{}" data-live-since="{}" hx-get="{}" hx-trigger="live" hx-swap="outerHTML" hx-target="this"',
+        sign(request.user, [topic for topic in topics if topic]),
+        request.live_since,
+        url,
+    )
 
 
 def words_for(seconds: float) -> str:

@@ -47,10 +47,12 @@ function changed(topics) {
 // -- the socket -----------------------------------------------------------------------------
 
 function subscribe() {
-  const tokens = [...new Set([...fragments()].map((element) => element.dataset.live))].filter((token) => !sent.has(token));
-  if (!tokens.length || socket?.readyState !== WebSocket.OPEN) return;
+  const fresh = [...fragments()].filter((element) => !sent.has(element.dataset.live));
+  if (!fresh.length || socket?.readyState !== WebSocket.OPEN) return;
+  const tokens = [...new Set(fresh.map((element) => element.dataset.live))];
   tokens.forEach((token) => sent.add(token));
-  socket.send(JSON.stringify({ listen: tokens }));
+  const since = Math.min(...fresh.map((element) => Number(element.dataset.liveSince)));
+  socket.send(JSON.stringify({ listen: tokens, since }));
 }
 
 function connect() {
