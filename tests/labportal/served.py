@@ -27,6 +27,7 @@ async def socket(path, receive, send):
         raise RuntimeError("a bug")
     if path == "/hesitates":
         await receive()
+        return
     await send({"type": "websocket.accept", "stream": path.startswith("/stream")})
     match path:
         case "/pour" | "/stream/pour":
