@@ -74,7 +74,10 @@ class World:
                 self._tell_power(machine)
 
     async def close(self) -> None:
+        """The host is shut down, and its machines with it. One that dies leaves them as they are."""
         await self.workshop.close()
+        for machine in self.machines.values():
+            self._cut_power(machine)
         self.save()
 
     # -- looking ---------------------------------------------------------------------------

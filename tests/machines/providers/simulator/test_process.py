@@ -84,6 +84,21 @@ def test_killed_and_started_again_it_finds_its_machines(tmp_path: Path) -> None:
         provider.close()
 
 
+@pytest.mark.processes
+def test_a_host_that_is_shut_down_takes_its_machines_along(tmp_path: Path) -> None:
+    socket, options = tmp_path / "socket", ("--state", str(tmp_path / "state"), "--time-scale", "0.02")
+    with process(socket, *options) as child:
+        provider = provider_at(socket)
+        made = running(provider)
+        provider.close()
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+    with process(socket, *options):
+        provider = provider_at(socket)
+        assert provider.find(made, made.key).power is Power.OFF
+        provider.close()
+
+
 def test_several_callers_at_once_are_answered_each_for_itself(simulated: Simulated) -> None:
     failures: list[str] = []
 
