@@ -12,6 +12,7 @@ from typing import Any
 
 from channels.db import database_sync_to_async
 
+from console.credit import Credit
 from console.endings import ENDINGS
 from console.models import ConsoleTicket
 from console.relay import bridge
@@ -90,7 +91,8 @@ async def _carry_terminal(ticket: ConsoleTicket, receive: bridge.Receive, send: 
     if target.host_key is None and not await database_sync_to_async(targets.pin_host_key)(ticket.machine, session.host_key):
         session.close()
         raise RelayError(Ending.HOST_KEY, "two first contacts saw two keys")
-    return await bridge.bridge_ssh(receive, send, session, stop=stop)
+    credit = Credit(receive, send)
+    return await bridge.bridge_ssh(credit.receive, credit.send, session, stop=stop)
 
 
 async def _redeem(scope: Scope, token: str, kind: ConsoleKind) -> ConsoleTicket:

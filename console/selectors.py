@@ -1,0 +1,68 @@
+"""What the console's pages read."""
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from console.endings import ENDINGS
+from machines.models import Machine
+from machines.providers.types import ConsoleKind
+
+# Keyboard layouts a machine may be set to; static/labportal/js/console/layouts.js has their tables.
+LAYOUTS = [
+    ("us", _("English (US)")),
+    ("gb", _("English (UK)")),
+    ("de", _("German")),
+    ("ch-de", _("Swiss German")),
+    ("ch-fr", _("Swiss French")),
+    ("fr", _("French")),
+    ("it", _("Italian")),
+    ("es", _("Spanish")),
+    ("be", _("Belgian")),
+    ("pt", _("Portuguese")),
+    ("dk", _("Danish")),
+    ("no", _("Norwegian")),
+    ("se", _("Swedish")),
+    ("pl", _("Polish")),
+]
+
+
+def endings() -> dict[str, dict[str, Any]]:
+    """The words for every ending, for the page's script. `no_answer`: the portal itself is silent."""
+    words = {code: {"text": str(ending.text), "again": ending.again} for code, ending in ENDINGS.items()}
+    words["no_answer"] = {"text": str(_("The portal does not answer. Your machine goes on running.")), "again": True}
+    return words
+
+
+def layout_of(machine: Machine) -> str:
+    """The layout the machine was made with: that of its owner."""
+    keyboard = machine.owner.keyboard if machine.owner else "us"
+    return keyboard if keyboard in dict(LAYOUTS) else "us"
+
+
+def page(machine: Machine, kind: ConsoleKind, *, watch: bool) -> dict[str, Any]:
+    """What the script of a console page has to know and may not find in the page itself."""
+    return {
+        "kind": str(kind),
+        "machine": str(machine.key),
+        "watch": watch,
+        "layout": layout_of(machine),
+        "endings": endings(),
+        "words": {
+            "connecting": str(_("Connecting…")),
+            "connected": str(_("Connected.")),
+            "reconnecting": str(_("Reconnecting… %s")),
+            "off": str(_("This machine is off.")),
+            "off_then": str(_("The console opens by itself as soon as the machine is on.")),
+            "ended": str(_("This console is closed.")),
+            "again": str(_("The connection is back.")),
+            "missing": str(_("This layout has no key for %s. Left out.")),
+            "too_long": str(_("Only the first %s characters fit.")),
+            "typed": str(_("Typed.")),
+            "stopped": str(_("Stopped. The rest was not typed.")),
+            "seconds": str(_("About %s s.")),
+            "copied": str(_("Copied.")),
+            "nothing": str(_("Nothing is selected.")),
+            "assets": str(_("The portal's front-end packages are not built. Tell the staff.")),
+        },
+    }
