@@ -250,6 +250,7 @@ LOGGING = {
     "loggers": {
         "asyncssh": {"level": "WARNING"},  # ten lines for every terminal
         "daphne": {"level": "WARNING"},
+        "django-q": {"level": "WARNING"},  # two lines for every doorbell
         "django.request": {"level": "ERROR"},  # a 404 is in labportal.access, without the token in its path
     },
 }

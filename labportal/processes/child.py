@@ -110,16 +110,22 @@ class Child:
             os.truncate(self.log, 0)
 
 
-def kill_left_behind(data: Path) -> list[int]:
-    """SIGKILL whatever an earlier supervisor of this data folder left running. Returns the pids."""
-    mark, killed = f"{MARK}={data}".encode(), []
+def started_for(data: Path) -> list[int]:
+    """The pids of everything that any supervisor of this data folder started and that still runs."""
+    mark, found = f"{MARK}={data}".encode(), []
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
-                os.kill(int(entry.name), signal.SIGKILL)
-                killed.append(int(entry.name))
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue
-    return killed
+        with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+            if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def kill_left_behind(data: Path) -> list[int]:
+    """SIGKILL whatever an earlier supervisor of this data folder left running, and wait for its end. Returns the pids."""
+    found = [pid for pid in started_for(data) if pid != os.getpid()]
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    while found and set(found) & set(started_for(data)):
+        time.sleep(0.02)
+    return found

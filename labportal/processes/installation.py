@@ -47,7 +47,6 @@ class Installation:
 
     def start_hypervisor(self) -> None:
         """Raises StepFailed."""
-        kill_left_behind(self.data)
         with self._progress.step(self.hypervisor.image_step) as step:
             self.hypervisor.prepare(step)
         with self._progress.step(self.hypervisor.server_step) as step:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from .child import Child
 
 ROUND = 0.2  # seconds between two looks
-LIFE_EVERY = 3.0  # seconds between two questions for a sign of life
+LIFE_EVERY = 5.0  # seconds between two questions for a sign of life
 
 
 def _see(child: Child) -> str:
