@@ -58,27 +58,29 @@ def missing_packages(wanted: Sequence[str]) -> list[str]:
     return [package for package in wanted if package not in installed]
 
 
-def install_packages(packages: Sequence[str], progress: Progress, log: Path, *, ask: bool = True) -> None:
-    """By apt, as root or through sudo. Raises CannotInstall."""
-    if not packages:
+def install_packages(packages: Sequence[str], progress: Progress, log: Path, *, ask: bool = True, lists: bool = False) -> None:
+    """By apt, as root or through sudo. `lists`: apt must know packages too, as the golden image is made
+    of some; container images come without its lists. Raises CannotInstall."""
+    if not packages and (not lists or any(APT_LISTS.glob("*_Packages*"))):
         return
-    names = " ".join(packages)
+    names = " ".join(packages) or "apt's package lists"
     if not shutil.which("apt-get"):
         raise CannotInstall(f"{names} is missing and there is no apt to install it with")
-    prefix = [] if os.geteuid() == 0 else become_root(names, ask=ask)
+    prefix = [] if os.geteuid() == 0 else become_root(packages, names, ask=ask)
     apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
     try:
         with progress.step(f"System packages: {names}") as step:
             step.run([*apt, "update"], log=log, failed="apt-get update failed.")
-            step.run([*apt, "install", "--no-install-recommends", *packages], log=log, failed="apt-get install failed.")
+            if packages:
+                step.run([*apt, "install", "--no-install-recommends", *packages], log=log, failed="apt-get install failed.")
     except StepFailed as failure:
         progress.say(str(failure))
         raise CannotInstall(f"{names} could not be installed") from None
 
 
-def become_root(names: str, *, ask: bool) -> list[str]:
+def become_root(packages: Sequence[str], names: str, *, ask: bool) -> list[str]:
     """How to run a command as root: sudo, its password asked for once. Raises CannotInstall."""
-    by_hand = f"it can be installed with: apt-get install {names}"
+    by_hand = "as root: apt-get update && apt-get install " + " ".join(packages)
     if not shutil.which("sudo"):
         raise CannotInstall(f"{names} is missing, this is not root and there is no sudo; {by_hand}")
     if subprocess.run(["sudo", "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True).returncode == 0:
