@@ -119,8 +119,7 @@ class Console:
         if not self.world.booted(self.machine):
             return
         if character == "\x03":
-            self._output = None
-            self._typed = ""
+            self._output, self._typed, self._asks_password = None, "", False
             self._write("^C\n")
             self._prompt()
         elif self._output is not None:

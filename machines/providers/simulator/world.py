@@ -67,6 +67,8 @@ class World:
         for machine in self._store.load() if self._store else ():
             if machine.stage is Stage.BUILDING:
                 machine.stage = Stage.BROKEN
+            if machine.node not in self._memory_used:  # fewer nodes than last time
+                machine.node = next(iter(self._memory_used))
             self.machines[machine.ref] = machine
             self._storage_used += machine.storage_gib
             if machine.on:
