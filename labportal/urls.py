@@ -1,7 +1,10 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from labportal.health import health
+
 urlpatterns = [
+    path("", include(([path("health", health, name="health")], "labportal"))),
     path("accounts/", include("accounts.urls")),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),

@@ -6,9 +6,8 @@ import urllib.request
 from collections.abc import Callable
 
 from django.db import DatabaseError, connection
-from django.utils import timezone
 
-from machines.models import Heartbeat
+from machines.selectors.heartbeats import heartbeat_ages
 
 
 def heartbeat_silence(name: str) -> Callable[[], float | None]:
@@ -16,12 +15,11 @@ def heartbeat_silence(name: str) -> Callable[[], float | None]:
 
     def silence() -> float | None:
         try:
-            beat = Heartbeat.objects.filter(name=name).first()
+            return heartbeat_ages().get(name, float("inf"))
         except DatabaseError:
             return None
         finally:
             connection.close()
-        return (timezone.now() - beat.at).total_seconds() if beat else float("inf")
 
     return silence
 

@@ -1,0 +1,11 @@
+"""Signs of life of the processes behind the portal."""
+
+from django.utils import timezone
+
+from machines.models import Heartbeat
+
+
+def heartbeat_ages() -> dict[str, float]:
+    """Seconds since each heartbeat, by name: worker, watcher."""
+    now = timezone.now()
+    return {beat.name: round((now - beat.at).total_seconds(), 1) for beat in Heartbeat.objects.order_by("name")}
