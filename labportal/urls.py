@@ -8,7 +8,7 @@ urlpatterns = [
     path("accounts/", include("accounts.urls")),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
+    path("", include("console.urls")),  # before those of machines, where every other word is a verb
     path("", include("machines.urls")),
     path("", include("classes.urls")),
-    path("", include("console.urls")),
 ]
