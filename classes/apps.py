@@ -1,6 +1,19 @@
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class ClassesConfig(AppConfig):
     name = "classes"
+    verbose_name = _("Classes")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from classes.policies import machines_of_own_classes
+        from classes.services import pool
+        from machines.policies import GRANTS
+        from machines.services.feed import TOPICS
+        from machines.services.transitions import LISTENERS
+
+        GRANTS.append(machines_of_own_classes)
+        TOPICS.append(pool.class_topics)
+        LISTENERS.append(pool.heard)

@@ -75,6 +75,11 @@ class PoolMachine(models.Model):
     def __str__(self) -> str:
         return str(self.machine)
 
+    @property
+    def is_spent(self) -> bool:
+        """Not to be shared out any more: taken out of the pool, or its student is gone."""
+        return self.retired_at is not None or (self.assigned_at is not None and self.enrolment_id is None)
+
 
 class Invite(models.Model):
     """A link that lets people join. The link carries `token` signed; the row can end it.

@@ -1,0 +1,225 @@
+"""What pages of classes read. Never writes, never asks a hypervisor."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Case, Count, Exists, F, FilteredRelation, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models.functions import Coalesce
+
+from accounts.models import User
+from machines.lifecycle import MOVING, State
+from machines.models import ACTIVE, Batch, Machine, Operation, OperationState
+
+from .models import Enrolment, Invite, LabClass, PoolMachine
+
+# -- the pool ----------------------------------------------------------------------------------
+
+# What a free machine is worth to somebody who comes now: made before being made, being made
+# before waiting to be made. A machine in another state is not given away.
+_WORTH = {
+    **dict.fromkeys((State.RUNNING, State.STOPPED, State.STARTING, State.STOPPING, State.RESTARTING), 0),
+    **dict.fromkeys((State.REVERTING, State.UPDATING), 1),
+    State.PROVISIONING: 2,
+    State.PENDING: 3,
+}
+_NEEDS_ATTENTION = (State.FAILED, State.MISSING)
+
+
+def current_places(lab_class: LabClass) -> QuerySet[PoolMachine]:
+    """The machines the class has; not those that were taken out of it."""
+    return lab_class.pool.filter(retired_at=None).exclude(machine__state=State.DESTROYED)
+
+
+def free_places(lab_class: LabClass) -> QuerySet[PoolMachine]:
+    """Machines nobody ever had, the best to give away first."""
+    worth = Case(*(When(machine__state=state, then=Value(rank)) for state, rank in _WORTH.items()), output_field=IntegerField())
+    free = lab_class.pool.filter(enrolment=None, assigned_at=None, retired_at=None, machine__state__in=list(_WORTH))
+    return free.annotate(worth=worth).order_by("worth", "number").select_related("machine__cluster")
+
+
+def waiting(lab_class: LabClass) -> QuerySet[Enrolment]:
+    """Students without a machine, in the order they get one."""
+    return lab_class.enrolments.filter(place=None).order_by("pk").select_related("student")
+
+
+def position(enrolment: Enrolment) -> int:
+    """1 is next. Only for somebody who waits."""
+    return waiting(enrolment.lab_class).filter(pk__lte=enrolment.pk).count()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far many machines are. `waiting`: nothing was begun for them yet."""
+
+    ready: int
+    working: int
+    waiting: int
+    failed: int
+    cancelled: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.ready + self.working + self.waiting + self.failed + self.cancelled
+
+    @property
+    def moving(self) -> bool:
+        return bool(self.working or self.waiting)
+
+
+def _counts(**conditions: Q) -> dict[str, Any]:
+    return {name: Count("pk", filter=condition) for name, condition in conditions.items()}
+
+
+def pool_progress(lab_class: LabClass) -> Progress:
+    """Ready is what a student can use now: off or on, and nothing at work on it. One query."""
+    active = FilteredRelation("machine__operations", condition=Q(machine__operations__state__in=ACTIVE))
+    moving = Q(machine__state__in=MOVING)
+    begun = Q(active__started_at__isnull=False)
+    counts = (
+        current_places(lab_class)
+        .annotate(active=active)
+        .aggregate(
+            **_counts(
+                ready=Q(machine__state__in=[State.RUNNING, State.STOPPED]),
+                working=moving & begun,
+                waiting=moving & ~begun,
+                failed=Q(machine__state__in=_NEEDS_ATTENTION),
+            )
+        )
+    )
+    return Progress(**counts)
+
+
+def batch_progress(batch: Batch) -> Progress:
+    """How far what was asked for at once is. What failed first and was made good since counts by
+    how its machine is now. One query."""
+    over = Q(state__in=[OperationState.FAILED, OperationState.CANCELLED])
+    at_work = Q(state__in=[OperationState.RUNNING, OperationState.WAITING])
+    again = Q(machine__state__in=MOVING)
+    bad = Q(machine__state__in=_NEEDS_ATTENTION)
+    counts = batch.operations.aggregate(
+        **_counts(
+            waiting=Q(state=OperationState.QUEUED),
+            working=at_work | (over & again),
+            failed=over & bad,
+            cancelled=Q(state=OperationState.CANCELLED) & ~again & ~bad,
+            ready=Q(state=OperationState.SUCCEEDED) | (Q(state=OperationState.FAILED) & ~again & ~bad),
+        )
+    )
+    return Progress(**counts)
+
+
+def batch_operations(batch: Batch) -> QuerySet[Operation]:
+    """Its operations, failures first, then what is at work."""
+    rank = Case(
+        When(state=OperationState.FAILED, machine__state__in=_NEEDS_ATTENTION, then=Value(0)),
+        When(state__in=[OperationState.RUNNING, OperationState.WAITING], then=Value(1)),
+        When(state=OperationState.QUEUED, then=Value(2)),
+        default=Value(3),
+        output_field=IntegerField(),
+    )
+    return batch.operations.annotate(rank=rank).order_by("rank", "machine__name", "pk").select_related("machine__cluster", "machine__owner")
+
+
+SHOW = {
+    "attention": Q(machine__state__in=_NEEDS_ATTENTION),
+    "on": Q(machine__state=State.RUNNING),
+    "off": Q(machine__state=State.STOPPED),
+    "free": Q(enrolment=None),
+}
+SORT: dict[str, list[Any]] = {
+    "machine": ["number"],
+    "person": [F("enrolment__student__last_name").asc(nulls_last=True), F("enrolment__student__username").asc(nulls_last=True), "number"],
+    "state": ["machine__state", "number"],
+    "seen": [F("enrolment__student__last_login").desc(nulls_last=True), "number"],
+}
+
+
+def places(lab_class: LabClass, *, show: str = "", search: str = "", sort: str = "") -> QuerySet[PoolMachine]:
+    """The machines of the class with who has them, for its table. Unknown values mean all."""
+    found = current_places(lab_class).select_related("machine__cluster", "enrolment__student").filter(SHOW.get(show, Q()))
+    for word in search.split()[:5]:
+        student = "enrolment__student__"
+        found = found.filter(
+            Q(machine__name__icontains=word)
+            | Q(**{f"{student}username__icontains": word})
+            | Q(**{f"{student}first_name__icontains": word})
+            | Q(**{f"{student}last_name__icontains": word})
+        )
+    return found.order_by(*SORT.get(sort, SORT["machine"]))
+
+
+def needing_attention(lab_class: LabClass) -> QuerySet[PoolMachine]:
+    """Machines that failed, those that could not be deleted among them."""
+    return lab_class.pool.filter(machine__state__in=_NEEDS_ATTENTION).select_related("machine__cluster", "enrolment__student").order_by("number")
+
+
+def place_of(lab_class: LabClass, key: str) -> PoolMachine | None:
+    """A machine of the class by the machine's key, retired ones that still exist among them."""
+    return lab_class.pool.exclude(machine__state=State.DESTROYED).select_related("machine__cluster", "lab_class").filter(machine__key=key).first()
+
+
+# -- classes and people ------------------------------------------------------------------------
+
+
+def taught_by(user: User) -> QuerySet[LabClass]:
+    """Classes the person runs: their own; staff run all."""
+    if not user.teaches:
+        return LabClass.objects.none()
+    return LabClass.objects.all() if user.runs_portal else LabClass.objects.filter(teacher=user)
+
+
+def with_counts(classes: QuerySet[LabClass]) -> QuerySet[LabClass]:
+    """With machines, ready_machines, failed_machines, students and waiting_students."""
+    pool = Q(pool__isnull=False, pool__retired_at=None) & ~Q(pool__machine__state=State.DESTROYED)
+    machines = {
+        "machines": Count("pool", filter=pool),
+        "ready_machines": Count("pool", filter=pool & Q(pool__machine__state__in=[State.RUNNING, State.STOPPED])),
+        "failed_machines": Count("pool", filter=pool & Q(pool__machine__state__in=_NEEDS_ATTENTION)),
+    }
+    # Students are counted apart: a join of both would multiply them with the machines.
+    return classes.select_related("teacher", "template").annotate(**machines, students=_students(), waiting_students=_students(place=None))
+
+
+def _students(**conditions: Any) -> Coalesce:
+    found = Enrolment.objects.filter(lab_class=OuterRef("pk"), **conditions).order_by().values("lab_class")
+    return Coalesce(Subquery(found.annotate(found=Count("pk")).values("found")), 0, output_field=IntegerField())
+
+
+def joined_by(user: User) -> QuerySet[Enrolment]:
+    """The classes a person is in, with their machine in each."""
+    return user.enrolments.select_related("lab_class__teacher", "lab_class__template", "place__machine__cluster").order_by(
+        "lab_class__archived_at", "lab_class__name"
+    )
+
+
+def enrolment_of(user: User, lab_class: LabClass) -> Enrolment | None:
+    return (
+        Enrolment.objects.select_related("lab_class__teacher", "place__machine__cluster", "place__machine__owner")
+        .filter(lab_class=lab_class, student=user)
+        .first()
+    )
+
+
+def open_invites(lab_class: LabClass) -> QuerySet[Invite]:
+    """Those that were not revoked, the newest first; expired and used-up ones say so."""
+    return lab_class.invites.filter(revoked_at=None).select_related("lab_class")
+
+
+def students(lab_class: LabClass) -> int:
+    return lab_class.enrolments.count()
+
+
+def is_enrolled(user: User, lab_class: LabClass) -> bool:
+    return Enrolment.objects.filter(lab_class=lab_class, student=user).exists()
+
+
+def batches_of(lab_class: LabClass) -> QuerySet[Batch]:
+    """Work on machines of the class that is not over, newest first."""
+    active = Operation.objects.filter(batch=OuterRef("pk"), state__in=ACTIVE, machine__pool_place__lab_class=lab_class)
+    return Batch.objects.filter(Exists(active)).order_by("-pk")
+
+
+def runs_batch(user: User, batch: Batch) -> bool:
+    """It works on machines of a class the person runs."""
+    return Machine.objects.filter(operations__batch=batch, pool_place__lab_class__in=taught_by(user)).exists()
