@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 
-# What real machines need, by the names of Debian and Ubuntu. Nothing here starts a system service.
+# What real machines need, by the names of Debian and Ubuntu.
 HYPERVISOR_PACKAGES = (
     "qemu-system-x86",  # runs the machines
     "qemu-utils",  # qemu-img: clones
@@ -29,6 +29,9 @@ HYPERVISOR_PACKAGES = (
     "libc6-dev",
     "e2fsprogs",  # the golden image's file system
 )
+# A package of its own from Debian 13 on; before, and in Ubuntu 24.04, libvirt-daemon brings it.
+STORAGE_DRIVER = Path("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_storage.so")
+STORAGE_PACKAGE = "libvirt-daemon-driver-storage"
 APT_LISTS = Path("/var/lib/apt/lists")
 
 
@@ -42,7 +45,14 @@ def missing_for_hypervisor() -> list[str]:
         raise CannotInstall(f"real machines need Linux on x86_64, and this is {platform.system()} on {platform.machine()}")
     if not shutil.which("dpkg-query") or not shutil.which("apt-get"):
         raise CannotInstall("QEMU, libvirt and the golden image are taken from Debian's or Ubuntu's packages, and this is neither")
-    return missing_packages(HYPERVISOR_PACKAGES) + missing_for_python(headers=True)
+    missing = missing_packages(HYPERVISOR_PACKAGES) + missing_for_python(headers=True)
+    return missing or ([] if STORAGE_DRIVER.exists() else [STORAGE_PACKAGE])
+
+
+def install_hypervisor(progress: Progress, log: Path, *, ask: bool = True) -> None:
+    """All that real machines need. Raises CannotInstall."""
+    for _ in range(2):  # what the first round brings tells what the second has to
+        install_packages(missing_for_hypervisor(), progress, log, ask=ask, lists=True)
 
 
 def missing_for_python(*, headers: bool) -> list[str]:

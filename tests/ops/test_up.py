@@ -109,10 +109,10 @@ def test_a_disk_that_fills_up_meanwhile(up: ModuleType, tmp_path: Path, monkeypa
 
 @pytest.fixture
 def no_hypervisor(up: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> list[str]:
+    def missing(*arguments: object, **more: object) -> None:
         raise CannotInstall("this is neither Debian nor Ubuntu")
 
-    monkeypatch.setattr(up, "missing_for_hypervisor", missing)
+    monkeypatch.setattr(up, "install_hypervisor", missing)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def choose(up: ModuleType, tmp_path: Path) -> Callable[..., tuple[str, str]]:
 
 
 def test_real_machines_where_all_is_there(up: ModuleType, choose: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(up, "missing_for_hypervisor", list)
+    monkeypatch.setattr(up, "install_hypervisor", lambda *arguments, **more: None)
     assert choose() == ("libvirt", "")
 
 
