@@ -8,7 +8,7 @@ from django.http import Http404
 
 from accounts.models import User
 
-from .models import Machine
+from .models import Machine, Operation
 
 # Apps above add who else may see and drive a machine: teachers those of their classes.
 GRANTS: list[Callable[[User], Q]] = []
@@ -30,3 +30,17 @@ def access_machine(user: User, key: UUID) -> Machine:
     if machine is None:
         raise Http404
     return machine
+
+
+def access_operation(user: User, key: UUID) -> Operation:
+    """The operation, or Http404 where the person may not see its machine."""
+    operations = Operation.objects.select_related("machine", "machine__cluster", "machine__template", "machine__owner", "requested_by", "batch")
+    operation = operations.filter(key=key, machine__in=Machine.objects.filter(granted(user))).first()
+    if operation is None:
+        raise Http404
+    return operation
+
+
+def can_manage(user: User, machine: Machine) -> bool:
+    """Delete and resize it. Machines of a class are removed on its page, by its teacher."""
+    return user.runs_portal

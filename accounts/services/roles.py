@@ -16,6 +16,17 @@ class RoleRefused(Exception):
         self.message = message
 
 
+def refusal(user: User, role: Role, *, acting_user: User | None) -> str:
+    """Why `user` cannot be given `role` by this person, or nothing."""
+    if role == Role.STAFF:
+        return ""
+    if user.is_superuser:
+        return _("%(user)s is a superuser and stays staff.") % {"user": user}
+    if acting_user is not None and acting_user.pk == user.pk and user.role == Role.STAFF:
+        return _("You cannot take the staff role from yourself. Ask another member of staff.")
+    return ""
+
+
 def set_role(user: User, role: Role | str, *, acting_user: User | None) -> None:
     """Give `user` a role and keep `is_staff`, which opens the admin, in step with it.
 
@@ -24,10 +35,8 @@ def set_role(user: User, role: Role | str, *, acting_user: User | None) -> None:
     role = Role(role)
     with transaction.atomic():
         user.refresh_from_db(from_queryset=User.objects.select_for_update())
-        if role != Role.STAFF and user.is_superuser:
-            raise RoleRefused(_("%(user)s is a superuser and stays staff.") % {"user": user})
-        if role != Role.STAFF and acting_user is not None and acting_user.pk == user.pk and user.role == Role.STAFF:
-            raise RoleRefused(_("You cannot take the staff role from yourself. Ask another member of staff."))
+        if why := refusal(user, role, acting_user=acting_user):
+            raise RoleRefused(why)
         before = user.role
         user.role, user.is_staff = role, role == Role.STAFF
         user.save(update_fields=["role", "is_staff"])

@@ -1,6 +1,7 @@
 """Tags every page uses: icons, moments, breadcrumbs, and the attributes of a live fragment."""
 
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from django import template
@@ -38,8 +39,9 @@ def breadcrumbs(*parts: str) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
-def live(context: dict[str, Any], url: str, *topics: str) -> SafeString:
-    """Attributes of an element that is fetched anew from `url` when one of `topics` changes.
+def live(context: dict[str, Any], url: str, *topics: str | list[str]) -> SafeString:
+    """Attributes of an element that is fetched anew from `url` when one of `topics`, single ones
+    or lists, changes.
 
     The element needs an id; `url` answers with the whole element. Open menus, focus and dialogs
     survive, see static/labportal/js/live.js. Without a signed-in person there is nothing to hear.
@@ -51,7 +53,7 @@ def live(context: dict[str, Any], url: str, *topics: str) -> SafeString:
         request.live_since = settled()
     return format_html(
         'data-live="{}" data-live-since="{}" hx-get="{}" hx-trigger="live" hx-swap="outerHTML" hx-target="this"',
-        sign(request.user, [topic for topic in topics if topic]),
+        sign(request.user, chain.from_iterable([given] if isinstance(given, str) else given for given in topics)),
         request.live_since,
         url,
     )
@@ -93,6 +95,12 @@ def clock(moment: datetime | None) -> str:
     if moment is None:
         return ""
     return _time(moment, "clock", date_format(timezone.localtime(moment), "H:i:s"))
+
+
+@register.filter
+def of(values: dict[Any, Any] | None, key: Any) -> Any:
+    """{{ places|of:machine.pk }}"""
+    return (values or {}).get(key)
 
 
 @register.filter

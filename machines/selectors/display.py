@@ -12,10 +12,10 @@ from django.utils.translation import gettext as _
 from machines.lifecycle import Event, State, can
 from machines.models import Cluster, Machine
 
+from .load import BOOTING_SECONDS
+
 # A cluster that was not seen for this long may have changed behind our back.
 STALE_AFTER = timedelta(seconds=30)
-# Emulated guests boot in about a minute; one that is silent for longer is said to be so.
-BOOTS_WITHIN = timedelta(minutes=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def shown(machine: Machine) -> Shown:
 
 def is_booting(machine: Machine) -> bool:
     """On, and the guest has not answered yet, nor had the time to."""
-    return machine.state == State.RUNNING and machine.answering_since is None and timezone.now() - machine.state_since < BOOTS_WITHIN
+    return machine.state == State.RUNNING and machine.answering_since is None and timezone.now() - machine.state_since < timedelta(seconds=BOOTING_SECONDS)
 
 
 def can_start(machine: Machine) -> bool:
@@ -61,11 +61,17 @@ def can_start(machine: Machine) -> bool:
 
 
 def can_connect(machine: Machine) -> bool:
-    return machine.state == State.RUNNING
+    """On as far as is known: one may watch a machine start and shut down."""
+    return machine.state == State.RUNNING or (machine.power == "on" and (machine.is_moving or machine.state == State.FAILED))
 
 
 def can_stop(machine: Machine) -> bool:
     return can(machine.state, Event.STOP) and not (machine.state == State.FAILED and machine.power == "off")
+
+
+def can_force_off(machine: Machine) -> bool:
+    """Where something may be on; a graceful stop that is at work is hurried."""
+    return can_stop(machine) or machine.state == State.STOPPING
 
 
 def can_restart(machine: Machine) -> bool:
@@ -91,9 +97,9 @@ def can_destroy(machine: Machine) -> bool:
 
 def why_no_console(machine: Machine) -> str:
     """Why screen and terminal cannot be opened now, with what to do; empty when they can."""
+    if can_connect(machine):
+        return ""
     match State(machine.state):
-        case State.RUNNING:
-            return ""
         case State.STOPPED:
             return _("Start the machine first.")
         case State.PENDING | State.PROVISIONING:

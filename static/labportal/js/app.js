@@ -1,8 +1,9 @@
 // What every page does: answers a click at once, copies, opens dialogs, keeps times going.
-import { startLive } from "./live.js";
+import { refreshAll, refreshAround, startLive } from "./live.js";
 import { startTimes } from "./times.js";
 
 const toasts = document.getElementById("toasts");
+const dialog = document.getElementById("dialog");
 
 export function toast(text, level = "info") {
   const line = document.createElement("div");
@@ -62,15 +63,24 @@ addEventListener("pageshow", (event) => {
   if (event.persisted) document.querySelectorAll("form[data-sent]").forEach(ready);
 });
 
+// A form with hx-swap="none" is answered without content: the fragment around it is looked at again.
 document.addEventListener("htmx:afterRequest", (event) => {
   const form = event.target.closest?.("form[data-sent]");
-  if (form?.isConnected) ready(form);
+  if (!form) return;
+  if (!event.detail.successful || !form.closest("[data-live]")) ready(form);
+  if (dialog.contains(form)) {
+    dialog.close();
+    refreshAll();
+  } else {
+    refreshAround(form);
+  }
 });
 document.addEventListener("htmx:sendError", (event) => {
   if (event.detail.requestConfig.verb !== "get") toast(toasts.dataset.offline, "error");
 });
 document.addEventListener("htmx:responseError", (event) => {
-  if (event.detail.requestConfig.verb !== "get") toast(toasts.dataset.refused, "error");
+  // 409 comes with its own words, see portal:messages.
+  if (event.detail.requestConfig.verb !== "get" && event.detail.xhr.status !== 409) toast(toasts.dataset.refused, "error");
 });
 document.addEventListener("portal:messages", (event) => {
   for (const { text, level } of event.detail.messages) toast(text, level);
@@ -94,11 +104,43 @@ async function copy(button) {
   setTimeout(() => { word.textContent = before; }, 2000);
 }
 
+// -- secrets --------------------------------------------------------------------------------
+// What is in data-hide-after="30" is taken off the page after so many seconds.
+
+function hideLater(element) {
+  let left = Number(element.dataset.hideAfter);
+  delete element.dataset.hideAfter;
+  const timer = setInterval(() => {
+    left -= 1;
+    const seconds = element.querySelector("[data-seconds]");
+    if (seconds) seconds.textContent = left;
+    if (left > 0) return;
+    clearInterval(timer);
+    if (element.shown) {
+      const place = element.parentElement;
+      element.replaceWith(...element.shown);
+      window.htmx.process(place);
+    } else {
+      element.textContent = element.dataset.hiddenWord;
+    }
+  }, 1000);
+}
+
+// Keep what stood there before, to bring it back.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target?.id === "credentials") event.detail.target.kept = [...event.detail.target.childNodes];
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  for (const element of event.detail.target.querySelectorAll?.("[data-hide-after]") ?? []) {
+    element.shown = event.detail.target.kept;
+    element.shown?.forEach((node) => node.matches?.("form") && ready(node));
+    hideLater(element);
+  }
+});
+
 // -- dialogs --------------------------------------------------------------------------------
 // <a href="…" data-dialog>: what the link leads to is shown in the dialog of base.html. Without
 // scripts the link leads to the same as a page.
-
-const dialog = document.getElementById("dialog");
 
 async function openDialog(link) {
   link.setAttribute("aria-busy", "true");

@@ -30,6 +30,18 @@ function refresh(element) {
   window.htmx.trigger(element, "live");
 }
 
+// Look now, whatever is going on: the answer to a click.
+export function refreshAround(element) {
+  const fragment = element.closest("[data-live]");
+  if (!fragment || !window.htmx) return;
+  due.set(fragment.id, performance.now() + CALM);
+  window.htmx.trigger(fragment, "live");
+}
+
+export function refreshAll() {
+  fragments().forEach(refresh);
+}
+
 function flush() {
   for (const id of [...waiting]) {
     const element = document.getElementById(id);

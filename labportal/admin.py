@@ -1,0 +1,17 @@
+"""The admin site as a whole: signing in through the portal's own page, and what it does not offer."""
+
+from allauth.account.decorators import secure_admin_login
+from django.apps import apps
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.utils.translation import gettext_lazy as _
+
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+admin.site.site_header = admin.site.site_title = settings.PORTAL_NAME
+admin.site.index_title = _("Administration")
+
+# Rights come with the role. The queue's rows name any function there is: writing one is running it.
+for model in (Group, *apps.get_app_config("django_q").get_models()):
+    if admin.site.is_registered(model):
+        admin.site.unregister(model)

@@ -1,0 +1,15 @@
+"""What people type about machines."""
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+
+class SnapshotForm(forms.Form):
+    name = forms.SlugField(label=_("Name"), max_length=40, help_text=_("Letters, digits and dashes."))
+    note = forms.CharField(label=_("Note"), max_length=200, required=False, help_text=_("What is special about this state. You may leave it empty."))
+
+
+class ResizeForm(forms.Form):
+    cores = forms.IntegerField(label=_("Cores"), min_value=1, max_value=128)
+    memory_mib = forms.IntegerField(label=_("Memory in MiB"), min_value=128, max_value=4 * 1024 * 1024)
+    disk_gib = forms.IntegerField(label=_("Disk in GiB"), min_value=1, max_value=64 * 1024, required=False, help_text=_("Empty: as it is. It can only grow."))

@@ -1,0 +1,208 @@
+"""What the pages of machines and operations show, each in a fixed number of queries."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Prefetch, Q, QuerySet
+from django.utils.translation import gettext as _
+
+from accounts.models import AuditEntry, User
+from machines.lifecycle import Kind, State
+from machines.models import ACTIVE, Machine, Operation, OperationState
+from machines.models.machine import STATE_CHOICES
+from machines.models.operation import KIND_CHOICES
+
+from .queue import Standing, standing
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a machine belongs, as its card says it: the class, with its page."""
+
+    name: str
+    url: str
+
+
+# Apps above say where machines belong: by the id of the machine, in one query for all of them.
+PLACES: list[Callable[[Sequence[Machine]], dict[int, Place]]] = []
+
+
+def places(machines: Sequence[Machine]) -> dict[int, Place]:
+    found: dict[int, Place] = {}
+    for look_up in PLACES:
+        found |= look_up(machines)
+    return found
+
+
+def _with_work(machines: QuerySet[Machine]) -> QuerySet[Machine]:
+    """With what a card needs: cluster, template, owner, and `working`, the active operation in a list."""
+    active = Operation.objects.filter(state__in=ACTIVE)
+    return machines.select_related("cluster", "template", "owner").prefetch_related(Prefetch("operations", queryset=active, to_attr="working"))
+
+
+def machines_of(user: User) -> QuerySet[Machine]:
+    """The person's own, those that are on first."""
+    return _with_work(Machine.objects.filter(owner=user).exclude(state=State.DESTROYED)).order_by("name", "id")
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFilter:
+    """What the address of the list of all machines may say."""
+
+    text: str = ""
+    state: str = ""
+    cluster: str = ""
+
+
+def all_machines(wanted: MachineFilter) -> QuerySet[Machine]:
+    found = Machine.objects.filter(state=wanted.state) if wanted.state else Machine.objects.exclude(state=State.DESTROYED)
+    if wanted.cluster.isdecimal():
+        found = found.filter(cluster_id=int(wanted.cluster))
+    if wanted.text:
+        text = wanted.text
+        found = found.filter(Q(name__icontains=text) | Q(owner__username__icontains=text) | Q(owner__last_name__icontains=text) | Q(ref=text))
+    return found.select_related("cluster", "template", "owner").order_by("name", "id")
+
+
+@dataclass(frozen=True, slots=True)
+class OperationFilter:
+    state: str = ""
+    kind: str = ""
+    cluster: str = ""
+    text: str = ""
+
+
+def all_operations(wanted: OperationFilter) -> QuerySet[Operation]:
+    found = Operation.objects.select_related("machine", "machine__cluster", "requested_by", "batch").order_by("-id")
+    if wanted.state == "active":
+        found = found.filter(state__in=ACTIVE)
+    elif wanted.state:
+        found = found.filter(state=wanted.state)
+    if wanted.kind:
+        found = found.filter(kind=wanted.kind)
+    if wanted.cluster.isdecimal():
+        found = found.filter(machine__cluster_id=int(wanted.cluster))
+    if wanted.text:
+        found = found.filter(Q(machine__name__icontains=wanted.text) | Q(requested_by__username__icontains=wanted.text))
+    return found
+
+
+def operation_states() -> list[tuple[str, str]]:
+    return [("active", _("Under way")), *((value, str(label)) for value, label in OperationState.choices)]
+
+
+def operation_kinds() -> list[tuple[str, str]]:
+    return [(str(value), str(label)) for value, label in KIND_CHOICES]
+
+
+def machine_states() -> list[tuple[str, str]]:
+    return [(str(value), str(label)) for value, label in STATE_CHOICES]
+
+
+# -- one operation -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """An operation as a page follows it."""
+
+    operation: Operation
+    events: list[Any]
+    standing: Standing | None
+
+    @property
+    def percent(self) -> int:
+        return round(100 * self.operation.progress)
+
+
+def follow(operation: Operation) -> Working:
+    return Working(operation, list(operation.events.all()), standing(operation) if operation.is_active else None)
+
+
+def working_on(machine: Machine) -> Working | None:
+    """What is being done to the machine right now."""
+    operation = machine.operations.filter(state__in=ACTIVE).select_related("requested_by").first()
+    if operation is None:
+        return None
+    operation.machine = machine
+    return follow(operation)
+
+
+# -- what happened -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One entry of a timeline: an operation with its lines, or something else that was recorded."""
+
+    at: datetime
+    tone: str  # good, bad, moving or empty
+    title: str
+    who: str = ""
+    text: str = ""
+    operation: Operation | None = None
+    lines: Sequence[Any] = ()
+
+    @property
+    def seconds(self) -> float | None:
+        if self.operation is None or self.operation.finished_at is None or self.operation.started_at is None:
+            return None
+        return (self.operation.finished_at - self.operation.started_at).total_seconds()
+
+
+_TONES = {OperationState.SUCCEEDED: "good", OperationState.FAILED: "bad", OperationState.CANCELLED: ""}
+
+
+def _recorded() -> dict[str, tuple[str, str]]:
+    """Records of a machine beside its operations, in words, with their tone."""
+    return {
+        "machine.credentials": (_("Sign-in shown"), ""),
+        "machine.seen_on": (_("Found switched on"), ""),
+        "machine.seen_off": (_("Found switched off"), ""),
+        "machine.not_found": (_("Not found on the cluster any more"), "bad"),
+        "console.opened": (_("Console opened"), ""),
+        "class.assigned": (_("Given to its owner"), ""),
+    }
+
+
+def timeline(machine: Machine, *, before: datetime | None = None, length: int = 12) -> tuple[list[Happening], datetime | None]:
+    """What happened to the machine, newest first, and the moment to ask from for what came earlier."""
+    operations = machine.operations.select_related("requested_by").prefetch_related("events").order_by("-created_at")
+    words = _recorded()
+    records = AuditEntry.objects.filter(object_type="machine", object_id=str(machine.key), action__in=list(words)).order_by("-at")
+    if before is not None:
+        operations, records = operations.filter(created_at__lt=before), records.filter(at__lt=before)
+    happened = [
+        Happening(
+            at=operation.created_at,
+            tone=_TONES.get(OperationState(operation.state), "moving"),
+            title=str(operation.get_kind_display()),
+            who=str(operation.requested_by or ""),
+            text=operation.message if operation.state != OperationState.SUCCEEDED else "",
+            operation=operation,
+            lines=list(operation.events.all()),
+        )
+        for operation in operations[: length + 1]
+    ]
+    happened += [Happening(at=entry.at, tone=words[entry.action][1], title=words[entry.action][0], who=entry.actor_name) for entry in records[: length + 1]]
+    happened.sort(key=lambda happening: happening.at, reverse=True)
+    return happened[:length], (happened[length - 1].at if len(happened) > length else None)
+
+
+def changed_since(machine: Machine, snapshot: str = "") -> datetime | None:
+    """From when on a revert throws away what was done: since the machine was made, or the snapshot
+    taken, or since it was last brought back there."""
+    reverted = machine.operations.filter(kind=Kind.REVERT, state=OperationState.SUCCEEDED, params__snapshot=snapshot).order_by("-id").first()
+    made = machine.snapshots.filter(name=snapshot).values_list("created_at", flat=True).first() if snapshot else machine.made_at
+    moments = [moment for moment in (made, reverted.finished_at if reverted else None) if moment is not None]
+    return max(moments, default=None)
+
+
+def topics_of(machines: Iterable[Machine]) -> list[str]:
+    """What a page of these machines listens to: them, their clusters, and what is being done."""
+    machines = list(machines)
+    topics = [f"machine:{machine.key}" for machine in machines]
+    topics += [f"operation:{operation.key}" for machine in machines for operation in getattr(machine, "working", [])]
+    return topics + sorted({f"cluster:{machine.cluster_id}" for machine in machines})

@@ -1,0 +1,229 @@
+"""Every page of the machines app in every state a machine can be in, whole and as a fragment."""
+
+import pytest
+from django.urls import reverse
+
+from accounts.models import AuditEntry
+from machines.lifecycle import MOVING, Kind, State
+from machines.models import Machine, Operation, OperationEvent, Snapshot
+from tests.factories import make_cluster, make_machine, make_operation, make_user
+
+pytestmark = pytest.mark.django_db
+HTMX = {"HTTP_HX_REQUEST": "true"}
+SSH = [{"service": "ssh", "host": "127.0.0.1", "port": 2207, "source": "forward"}]
+
+
+@pytest.fixture
+def owner(client):
+    user = make_user("ada")
+    client.force_login(user)
+    return user
+
+
+def page(machine: Machine) -> str:
+    return reverse("machines:machine", args=[machine.key])
+
+
+def verb(machine: Machine, word: str) -> str:
+    return reverse("machines:power", args=[machine.key, word])
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.DESTROYED])
+@pytest.mark.parametrize("headers", [{}, HTMX], ids=["page", "fragment"])
+def test_pages_show_every_state(client, owner, state, headers):
+    machine = make_machine("web-07", owner=owner, state=state, endpoints=SSH, problem="It is broken." if state == State.FAILED else "")
+    if state in MOVING:
+        operation = make_operation(machine, state="running")
+        OperationEvent.objects.create(operation=operation, text="Switching it on.")
+    for url in (reverse("machines:mine"), page(machine)):
+        text = client.get(url, **headers).content.decode()
+        assert "web-07" in text
+        assert str(machine.get_state_display()) in text
+        assert ("<!doctype html>" in text) is (not headers)
+        assert "style=" not in text and "onclick" not in text
+    if state in MOVING:
+        assert "Switching it on." in client.get(page(machine), **headers).content.decode()
+
+
+def test_an_empty_list_says_how_to_get_a_machine(client, owner):
+    make_machine("of-somebody-else")
+    text = client.get("/").content.decode()
+    assert "No machines yet" in text and "invite link" in text and "of-somebody-else" not in text
+
+
+def test_the_one_primary_action_follows_the_state(client, owner):
+    expected = {State.STOPPED: "Start", State.RUNNING: "Open screen", State.FAILED: "Try again", State.MISSING: "Make it again"}
+    for state, word in expected.items():
+        machine = make_machine(owner=owner, state=state)
+        text = client.get(page(machine), **HTMX).content.decode()
+        assert text.count("btn-primary") == 1
+        assert word in text.split("btn-primary")[1][:400]
+
+
+def test_a_console_that_cannot_be_opened_says_why(client, owner):
+    machine = make_machine(owner=owner, state=State.STOPPED)
+    assert "Start the machine first." in client.get(page(machine)).content.decode()
+
+
+def test_the_address_comes_with_the_command_to_use_it(client, owner):
+    text = client.get(page(make_machine(owner=owner, state=State.RUNNING, endpoints=SSH))).content.decode()
+    assert "127.0.0.1:2207" in text and "ssh -p 2207 student@127.0.0.1" in text
+
+
+def test_what_is_shown_of_a_silent_cluster_is_said_to_be_old(client, owner):
+    machine = make_machine(owner=owner, state=State.RUNNING, cluster=make_cluster(reachable=False))
+    text = client.get(page(machine)).content.decode()
+    assert "Last seen on" in text and "Your machine may still be running" in text
+
+
+def test_a_queued_operation_tells_its_place_and_can_be_cancelled(client, owner):
+    cluster = make_cluster()
+    make_operation(make_machine(cluster=cluster, state=State.STARTING), slot="boot")
+    machine = make_machine(owner=owner, cluster=cluster, state=State.STARTING)
+    operation = make_operation(machine, slot="boot")
+    text = client.get(page(machine)).content.decode()
+    assert "place 2 in the queue" in text
+    client.post(verb(machine, "cancel"), {"operation": operation.key})
+    operation.refresh_from_db()
+    assert operation.state == "cancelled"
+
+
+def test_the_operation_of_another_machine_cannot_be_cancelled_through_ones_own(client, owner):
+    other = make_operation(make_machine(state=State.STARTING))
+    mine = make_machine(owner=owner)
+    assert client.post(verb(mine, "cancel"), {"operation": other.key}).status_code == 404
+    assert client.post(verb(mine, "cancel"), {"operation": "nonsense"}).status_code == 404
+    other.refresh_from_db()
+    assert other.state == "queued"
+
+
+# -- doing -------------------------------------------------------------------------------------
+
+
+def test_start_without_scripts_leads_back_to_the_page(client, owner):
+    machine = make_machine(owner=owner)
+    response = client.post(verb(machine, "start"))
+    assert response.status_code == 302 and response.url == page(machine)
+    assert Operation.objects.get().kind == Kind.START
+    assert "Starting…" in client.get(page(machine)).content.decode()
+
+
+def test_start_by_htmx_answers_nothing_but_that_it_is_done(client, owner):
+    response = client.post(verb(make_machine(owner=owner), "start"), **HTMX)
+    assert response.status_code == 204 and not response.content
+
+
+def test_two_tabs_pressing_start_make_one_operation(client, owner):
+    machine = make_machine(owner=owner)
+    assert [client.post(verb(machine, "start"), **HTMX).status_code for _ in range(2)] == [204, 204]
+    assert Operation.objects.count() == 1
+
+
+def test_a_refusal_is_told_in_words(client, owner):
+    machine = make_machine("web-07", owner=owner, state=State.RUNNING)
+    response = client.post(verb(machine, "start"))
+    assert response.status_code == 409 and "web-07 is on already." in response.content.decode()
+    response = client.post(verb(machine, "start"), **HTMX)
+    assert response.status_code == 409 and "web-07 is on already." in response.headers["HX-Trigger"]
+
+
+@pytest.mark.parametrize(("word", "lost"), [("revert", "is lost"), ("force-off", "pulling the plug"), ("restart", "not saved is lost")])
+def test_what_loses_something_asks_first(client, owner, word, lost):
+    machine = make_machine(owner=owner, state=State.RUNNING)
+    for headers in ({}, HTMX):
+        text = client.get(verb(machine, word), **headers).content.decode()
+        assert lost in text and "autofocus" in text.split("btn-danger")[0]
+    assert not Operation.objects.exists()
+    client.post(verb(machine, word))
+    assert Operation.objects.count() == 1
+
+
+def test_revert_names_since_when_things_are_lost(client, owner):
+    machine = make_machine(owner=owner)
+    snapshot = Snapshot.objects.create(machine=machine, name="before-lesson-2", ready=True)
+    text = client.get(verb(machine, "revert"), {"snapshot": snapshot.name}).content.decode()
+    assert "before-lesson-2" in text and "since" in text
+    client.post(verb(machine, "revert"), {"snapshot": snapshot.name})
+    assert Operation.objects.get().params["snapshot"] == "before-lesson-2"
+
+
+def test_verbs_that_lose_nothing_are_not_links(client, owner):
+    machine = make_machine(owner=owner)
+    assert client.get(verb(machine, "start")).url == page(machine)
+    assert not Operation.objects.exists()
+
+
+def test_a_snapshot_is_taken_and_a_bad_name_keeps_what_was_typed(client, owner):
+    machine = make_machine(owner=owner)
+    url = reverse("machines:snapshot", args=[machine.key])
+    response = client.post(url, {"name": "not a name", "note": "typed with care"})
+    assert response.status_code == 409 and "typed with care" in response.content.decode()
+    assert client.post(url, {"name": "clean", "note": ""}).status_code == 302
+    assert Snapshot.objects.get().name == "clean"
+
+
+def test_only_staff_resize_and_delete(client, owner):
+    machine = make_machine(owner=owner)
+    assert client.post(verb(machine, "delete")).status_code == 403
+    assert client.get(reverse("machines:resize", args=[machine.key])).status_code == 403
+    client.force_login(make_user(role="staff"))
+    assert "cannot be undone" in client.get(verb(machine, "delete")).content.decode()
+    assert client.post(verb(machine, "delete")).url == "/"
+    machine.refresh_from_db()
+    assert machine.state == State.DESTROYING
+
+
+# -- secrets -----------------------------------------------------------------------------------
+
+
+def test_the_password_is_shown_on_demand_and_the_look_recorded(client, owner):
+    machine = make_machine(owner=owner, state=State.RUNNING, password="s3cret-word")
+    assert "s3cret-word" not in client.get(page(machine)).content.decode()
+    for headers in ({}, HTMX):
+        response = client.post(reverse("machines:credentials", args=[machine.key]), **headers)
+        assert "s3cret-word" in response.content.decode()
+        assert "no-store" in response.headers["Cache-Control"]
+    assert AuditEntry.objects.filter(action="machine.credentials", actor=owner).count() == 2
+    assert "s3cret-word" not in str(list(AuditEntry.objects.values()))
+    assert "Sign-in shown" in client.get(page(machine)).content.decode()
+
+
+# -- lists -------------------------------------------------------------------------------------
+
+
+def test_mine_costs_the_same_however_many(client, owner, django_assert_max_num_queries):
+    cluster = make_cluster()
+    for number in range(30):
+        machine = make_machine(f"vm-{number:02}", owner=owner, cluster=cluster, state=State.STARTING if number % 2 else State.RUNNING)
+        if number % 2:
+            make_operation(machine)
+    with django_assert_max_num_queries(10):
+        text = client.get("/").content.decode()
+    assert "1 to 24 of 30" in text
+    assert "vm-29" in client.get("/?page=2").content.decode()
+
+
+def test_staff_filter_machines_and_operations_by_the_address(client):
+    client.force_login(make_user(role="staff"))
+    on, off = make_machine("alpha", state=State.RUNNING), make_machine("beta")
+    make_operation(on, state="failed", kind=Kind.START, message="No luck.")
+    make_operation(off, state="succeeded", kind=Kind.STOP)
+    text = client.get("/machines/?state=running").content.decode()
+    assert "alpha" in text and "beta" not in text
+    text = client.get("/machines/?q=bet").content.decode()
+    assert "beta" in text and "alpha" not in text
+    text = client.get("/operations/?state=failed").content.decode()
+    assert "No luck." in text and "beta" not in text
+    assert "No operations" in client.get("/operations/?state=active").content.decode()
+    assert client.get("/operations/?cluster=x&page=zzz").status_code == 200
+
+
+def test_history_goes_back_as_far_as_it_was(client, owner):
+    machine = make_machine(owner=owner)
+    for number in range(60):
+        make_operation(machine, state="failed", message=f"reason number {number:02}")
+    first = client.get(reverse("machines:history", args=[machine.key])).content.decode()
+    assert "reason number 59" in first and "reason number 02" not in first
+    earlier = first.split('href="?before=')[1].split('"')[0]
+    assert "reason number 02" in client.get(reverse("machines:history", args=[machine.key]) + "?before=" + earlier).content.decode()
+    assert client.get(reverse("machines:history", args=[machine.key]) + "?before=nonsense").status_code == 200
