@@ -56,7 +56,7 @@ def page(machine: Machine, kind: ConsoleKind, *, watch: bool) -> dict[str, Any]:
             "off_then": str(_("The console opens by itself as soon as the machine is on.")),
             "ended": str(_("This console is closed.")),
             "again": str(_("The connection is back.")),
-            "missing": str(_("This layout has no key for %s. Left out.")),
+            "missing": str(_("No key of this layout makes %s: left out.")),
             "too_long": str(_("Only the first %s characters fit.")),
             "typed": str(_("Typed.")),
             "stopped": str(_("Stopped. The rest was not typed.")),

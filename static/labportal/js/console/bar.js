@@ -12,7 +12,6 @@ export class Bar {
     this.handle = handle;
     for (const name of ["pointerenter", "pointermove", "focusin"]) bar.addEventListener(name, () => this.show());
     for (const name of ["pointerleave", "focusout"]) bar.addEventListener(name, () => this.#soon());
-    handle.addEventListener("pointerenter", () => this.show());
     handle.addEventListener("click", () => {
       this.show();
       bar.querySelector("a, button, summary").focus();

@@ -101,6 +101,15 @@ export function fullScreen() {
   });
 }
 
+// User and password, fetched when asked for, over the stage.
+const signIn = byId("sign-in");
+document.addEventListener("htmx:afterSwap", ({ detail }) => {
+  if (detail.target.id !== "sign-in-body") return;
+  byId("menu-more").removeAttribute("open");
+  signIn.showModal();
+});
+signIn.addEventListener("close", () => byId("sign-in-body").replaceChildren());
+
 // A click on the stage closes the bar's menus: the stage keeps its clicks to itself.
 stage.addEventListener("pointerdown", () => {
   for (const menu of document.querySelectorAll(".console-bar details[open]")) menu.removeAttribute("open");

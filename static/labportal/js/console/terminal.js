@@ -8,7 +8,7 @@ import { allowStyles } from "./xterm-styles.js";
 const PASTE_LIMIT = 200000;
 const PASTE_PIECE = 4096;
 const ACK_BYTES = 64 * 1024; // what was drawn is told in pieces of this size
-const SIZES = { smallest: 9, usual: 15, largest: 32 };
+const SIZES = { smallest: 9, phone: 13, usual: 15, largest: 32 };
 const SENT = { escape: "\x1b", tab: "\t", interrupt: "\x03", end: "\x04", suspend: "\x1a", up: "\x1b[A", down: "\x1b[B", right: "\x1b[C", left: "\x1b[D" };
 // A program that was cut off may have left the other screen, the mouse or the paste brackets switched on.
 const TIDY = "\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?25h\x1b[!p\r\n";
@@ -30,10 +30,10 @@ function colours() {
 
 function start({ Terminal, FitAddon, WebLinksAddon }) {
   allowStyles(byId("xterm-styles").nonce);
-  const size = Number(remembered("text", SIZES.usual)) || SIZES.usual;
+  const usual = innerWidth < 600 ? SIZES.phone : SIZES.usual;
   const terminal = new Terminal({
     fontFamily: getComputedStyle(document.documentElement).getPropertyValue("--mono"),
-    fontSize: size,
+    fontSize: Number(remembered("text", usual)) || usual,
     theme: colours(),
     minimumContrastRatio: 4.5,
     cursorBlink: !matchMedia("(prefers-reduced-motion: reduce)").matches,
