@@ -18,7 +18,7 @@ from machines.lifecycle import State
 from machines.models import Machine
 from machines.providers.errors import NotRunning, Unreachable, Unsupported
 from machines.providers.types import ConsoleKind, ConsoleTarget
-from machines.services import credentials
+from machines.services import addresses, credentials
 from tests.factories import make_machine, make_user
 
 from .browser import Socket
@@ -367,9 +367,8 @@ async def test_a_machine_that_does_not_take_the_key_is_named(cookies, machine, t
 @pytest.mark.parametrize("source", ["agent", "lease", "arp"])
 @pytest.mark.parametrize("claim", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost", "0.0.0.0"])
 async def test_a_guest_cannot_send_the_portal_to_itself(cookies, machine, terminal_ticket, monkeypatch, source, claim):
-    monkeypatch.setattr(targets, "SSH_PORT", 0)
     async with ssh_server(machine, source=source, host=claim) as server:
-        monkeypatch.setattr(targets, "SSH_PORT", server.get_port())
+        monkeypatch.setattr(addresses, "SSH_PORT", server.get_port())
         await type(machine.cluster).objects.aupdate(networks=["0.0.0.0/0", "::/0"])
         assert (await Socket(application, TERMINAL, cookies=cookies, ticket=terminal_ticket).end())[1] == "foreign_address"
     await machine.arefresh_from_db()

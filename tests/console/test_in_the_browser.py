@@ -1,0 +1,523 @@
+"""Both consoles in Chromium, against the screens and shells of the simulator. The whole way is
+real: pages, tickets, WebSockets, relay, RFB and SSH; no inline style or script is ever refused."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
+
+from console import selectors
+from console.models import ConsoleTicket
+from machines.lifecycle import State
+from machines.models import Machine
+from machines.providers.simulator.machine import TEMPLATES
+from machines.providers.types import MachineIdentity, MachineSpec, Seed, StopMode
+from machines.services import credentials
+from machines.services.feed import machine_topics, publish
+from tests.factories import make_cluster, make_machine, make_template, make_user
+from tests.machines.providers.simulator.running import simulator
+
+playwright_api = pytest.importorskip("playwright.sync_api")
+Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
+expect = playwright_api.expect
+pytestmark = pytest.mark.browser
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    f"--{name}"
+    for name in ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
+]
+PICTURES = Path(settings.BASE_DIR) / "tests" / "output" / "console"
+SOON = 20_000  # ms
+
+
+@pytest.fixture(scope="session")
+def collected(tmp_path_factory):
+    """The static files under their hashed names, as an installation serves them."""
+    folder = tmp_path_factory.mktemp("static")
+    _manage("collectstatic", "--noinput", env={"STATIC_ROOT": str(folder)})
+    return folder
+
+
+def _environment(**more):
+    return {**os.environ, "DJANGO_SETTINGS_MODULE": "labportal.settings", **more}
+
+
+def _manage(*arguments, env):
+    subprocess.run([sys.executable, "manage.py", *arguments], cwd=settings.BASE_DIR, env=_environment(**env), check=True, stdout=subprocess.DEVNULL)
+
+
+class Portal:
+    """The web process of an installation on the test's database."""
+
+    def __init__(self, folder, static):
+        self.log = folder / "web.log"
+        self._env = _environment(DATABASE_URL=f"sqlite:///{folder}/portal.sqlite3", STATIC_ROOT=str(static), DATA_DIR=str(folder))
+        self.url, self._port = "", "0"
+
+    def start(self):
+        with self.log.open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "manage.py", "web", "--port", self._port], cwd=settings.BASE_DIR, env=self._env, stdout=log, stderr=log
+            )
+        self.url, self._port = _wait(lambda: re.search(r"Listening on (http://\S+?:(\d+))", self.log.read_text()), self.log.read_text).groups()
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def portal(file_database, collected, tmp_path):
+    portal = Portal(tmp_path, collected)
+    portal.start()
+    yield portal
+    portal.kill()
+
+
+def _wait(met, say=lambda: "", seconds=30):
+    """Poll for what another process does."""
+    deadline = time.monotonic() + seconds
+    while not (found := met()):
+        assert time.monotonic() < deadline, say()
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def cluster():
+    with simulator() as simulated:
+        yield simulated
+
+
+@pytest.fixture
+def machine(file_database, cluster):
+    """A simulated machine that is on and has booted, as the engine would have left it."""
+    made = credentials.make("web-07")
+    owner = make_user("ada", keyboard="de")
+    row = make_machine(
+        "web-07",
+        owner=owner,
+        template=make_template(make_cluster(config=cluster.config)),
+        state=State.RUNNING,
+        password=made.password,
+        ssh_private_key=made.ssh_private_key,
+        ssh_public_key=made.ssh_public_key,
+    )
+    power(cluster, row, on=True)
+    return row
+
+
+def identity(row):
+    return MachineIdentity(key=str(row.key), name=row.name, portal=settings.PORTAL_ID)
+
+
+def power(cluster, row, *, on):
+    """Do at the cluster, and see in the database, what engine and watcher do."""
+    provider = cluster.provider(settings.PORTAL_ID)
+    try:
+        (_switch_on if on else _switch_off)(provider, cluster, row)
+    finally:
+        provider.close()
+
+
+def _switch_on(provider, cluster, row):
+    seed = Seed(hostname=row.name, username=row.username, password=row.password, ssh_keys=(row.ssh_public_key,))
+    spec = MachineSpec(template=TEMPLATES[0].ref, cores=1, memory_mib=512, seed=seed)
+    for begin in (lambda: provider.begin_create(identity(row), row.ref, spec), lambda: provider.begin_start(identity(row), row.ref)):
+        task = begin()
+        _wait(lambda task=task: task is None or provider.poll([task])[task].state == "succeeded")
+    _wait(lambda: any(one["ref"] == row.ref and one["booted"] for one in cluster.control.machines()))
+    (seen,) = provider.inventory().machines
+    endpoints = [{"service": one.service, "host": one.host, "port": one.port, "source": one.source} for one in seen.endpoints]
+    see(row, state=State.RUNNING, power="on", endpoints=endpoints)
+
+
+def _switch_off(provider, cluster, row):
+    provider.begin_stop(identity(row), row.ref, StopMode.FORCE)
+    _wait(lambda: all(one["power"] == "off" for one in cluster.control.machines()))
+    see(row, state=State.STOPPED, power="off")
+
+
+def see(row, **seen):
+    """What the watcher writes, and tells pages of."""
+    Machine.objects.filter(pk=row.pk).update(**seen)
+    publish(*machine_topics(row))
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    # Playwright keeps an event loop running in this thread, beside which Django refuses its database.
+    with pytest.MonkeyPatch.context() as patch, playwright_api.sync_playwright() as playwright:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Window:
+    """A page of a signed-in person, with everything the browser complained about."""
+
+    def __init__(self, context, portal):
+        self.context, self.portal = context, portal
+        self.page = context.new_page()
+        self.complaints = []
+        self.page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.add_init_script(
+            "window.violations = [];"
+            "document.addEventListener('securitypolicyviolation', ({ violatedDirective, sample }) => window.violations.push(`${violatedDirective} ${sample}`));"
+        )
+
+    def open(self, kind, row, query=""):
+        self.page.goto(f"{self.portal.url}/machines/{row.key}/{kind}/{query}")
+        return self.page
+
+    def connected(self):
+        expect(self.page.locator("#stage")).to_have_attribute("data-connection", "open", timeout=SOON)
+
+    def clean(self, *expected):
+        """Nothing was refused by the policy, nothing failed."""
+        assert self.page.evaluate("window.violations") == []
+        assert [text for text in self.complaints if not any(word in text for word in expected)] == []
+
+    def accessible(self):
+        """axe finds nothing. The banner above is every page's and looked at there."""
+        found = Axe().run(self.page, context={"exclude": [[".banner"]]})
+        assert found.violations_count == 0, found.generate_report()
+
+    def picture(self, name):
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=PICTURES / f"{name}.png")
+
+
+@pytest.fixture
+def window(chromium, portal, machine):
+    """Opens windows: window(width=…, dark=…)."""
+    session = SessionStore()
+    user = machine.owner
+    session.update({SESSION_KEY: str(user.pk), BACKEND_SESSION_KEY: settings.AUTHENTICATION_BACKENDS[0], HASH_SESSION_KEY: user.get_session_auth_hash()})
+    session.save()
+    contexts = []
+
+    def make(*, width=1440, height=900, dark=False, touch=False):
+        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", has_touch=touch, is_mobile=touch)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session.session_key, "url": portal.url}])
+        contexts.append(context)
+        return Window(context, portal)
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def colours(page):
+    """How many colours the canvas shows: a blank one has one."""
+    return page.evaluate(
+        """() => {
+            const canvas = document.querySelector("#screen canvas");
+            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            return new Set(new Uint32Array(data.buffer)).size;
+        }"""
+    )
+
+
+def size_in(page):
+    """Rows and columns as the guest's last "stty size" told them."""
+    rows = page.locator("#terminal .xterm-rows").inner_text().replace("\xa0", " ").splitlines()
+    return [tuple(map(int, row.split())) for row in rows if re.fullmatch(r"\s*\d+ \d+\s*", row)][-1]
+
+
+def says(page, text):
+    expect(page.locator("#terminal .xterm-rows")).to_contain_text(text, timeout=SOON)
+
+
+def sign_in_on_the_screen(page, row):
+    page.locator("#screen canvas").focus()
+    page.keyboard.type(f"{row.username}\n", delay=5)
+    page.keyboard.type(f"{row.password}\n", delay=5)
+
+
+def test_the_screen_shows_pixels_and_takes_what_is_typed_and_pasted(window, machine):
+    shown = window()
+    page = shown.open("screen", machine)
+    shown.connected()
+    expect(page.locator("#screen canvas")).to_have_attribute("aria-label", "Screen of web-07")
+    assert colours(page) > 1
+    sign_in_on_the_screen(page, machine)
+    page.keyboard.type("echo typed > typed\n", delay=5)
+
+    page.mouse.move(700, 1)
+    page.locator("#paste-open").click()
+    page.locator("#paste-text").fill("echo 'a@b {c} |~^\\' > pasted\n")
+    page.locator("#paste-send").click()
+    expect(page.locator("#paste")).to_be_hidden(timeout=SOON)
+    shown.picture("screen-1440-light")
+    shown.clean()
+
+    page = shown.open("terminal", machine)
+    shown.connected()
+    page.keyboard.type("cat typed pasted\n")
+    says(page, "typed")
+    says(page, "a@b {c} |~^\\")
+    shown.clean()
+
+
+def test_the_terminal_answers_resizes_and_copies(window, machine):
+    shown = window()
+    page = shown.open("terminal", machine)
+    shown.connected()
+    page.keyboard.type("stty size; echo m'easu'red\n")
+    says(page, "measured")
+    before = size_in(page)
+    page.set_viewport_size({"width": 700, "height": 500})
+    page.keyboard.type("clear\n")
+    page.keyboard.type("stty size; echo d'o'ne\n")
+    says(page, "done")
+    after = size_in(page)
+    assert after[0] < before[0] and after[1] < before[1]
+
+    page.evaluate("navigator.clipboard.writeText('echo from the clipboard')")
+    page.keyboard.press("Control+Shift+V")
+    says(page, "echo from the clipboard")
+    page.locator("#terminal .xterm-screen").dblclick(position={"x": 20, "y": 8})  # a word of the first line
+    page.keyboard.press("Control+Shift+C")
+    expect(page.locator("#status")).to_have_text("Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == f"{machine.username}@web-07:~$"
+    shown.clean()
+
+
+def test_a_long_paste_arrives_whole(window, machine):
+    shown = window()
+    page = shown.open("terminal", machine)
+    shown.connected()
+    page.locator("#paste-open").click()
+    page.locator("#paste-text").fill("".join(f"echo line-{number} >> lines\n" for number in range(500)))
+    page.locator("#paste-send").click()
+    expect(page.locator("#paste")).to_be_hidden(timeout=SOON)
+    page.keyboard.type("clear; cat lines\n")
+    says(page, "line-499")
+    shown.clean()
+
+
+def test_a_flood_can_be_stopped(window, machine):
+    """The page acknowledges what it has drawn, so ^C is not behind minutes of output."""
+    shown = window()
+    page = shown.open("terminal", machine)
+    shown.connected()
+    page.keyboard.type("flood\n")
+    says(page, "ABCDEFGHIJ")
+    page.keyboard.press("Control+C")
+    page.keyboard.type("clear; echo still h'e're\n")
+    says(page, "still here")
+    shown.clean()
+
+
+def test_colours_of_24_bits_are_drawn_under_the_policy(window, machine):
+    """xterm.js writes them as style attributes, which the policy refuses; ours go through the CSSOM."""
+    shown = window()
+    page = shown.open("terminal", machine)
+    shown.connected()
+    drawn = page.evaluate(
+        """async () => {
+            const { Terminal } = await import("/static/vendor/xterm.js");
+            const place = document.body.appendChild(document.createElement("div"));
+            const terminal = new Terminal();
+            terminal.open(place);
+            await new Promise((done) => terminal.write("\\x1b[38;2;1;2;3;48;2;250;251;252mcoloured", done));
+            await new Promise((done) => { const look = () => (place.innerText.includes("coloured") ? done() : requestAnimationFrame(look)); look(); });
+            const span = [...place.querySelectorAll("span")].find((each) => each.innerText.startsWith("coloured"));
+            return [getComputedStyle(span).color, getComputedStyle(span).backgroundColor];
+        }"""
+    )
+    assert drawn == ["rgb(1, 2, 3)", "rgb(250, 251, 252)"]
+    shown.clean()
+
+
+def test_a_web_process_that_dies_is_waited_for(window, machine, portal):
+    """The last picture stays, and the console comes back by itself with a new ticket."""
+    shown = window()
+    page = shown.open("screen", machine)
+    shown.connected()
+    page.wait_for_function("() => document.querySelector('#screen canvas').width > 0")
+    portal.kill()
+    expect(page.locator("#notice-title")).to_contain_text("Reconnecting…")
+    expect(page.locator("#last")).to_be_visible()
+    expect(page.get_by_role("button", name="Reconnect now")).to_be_visible()
+    portal.start()
+    shown.connected()
+    expect(page.locator("#notice")).to_be_hidden()
+    expect(page.locator("#last")).to_be_hidden()
+    assert colours(page) > 1
+    assert ConsoleTicket.objects.filter(used_at__isnull=False).count() == 2
+    shown.clean("ERR_CONNECTION", "WebSocket", "Failed when connecting", "htmx:")
+
+
+def test_a_right_that_ends_is_not_tried_again(window, machine):
+    shown = window()
+    page = shown.open("terminal", machine)
+    shown.connected()
+    Machine.objects.filter(pk=machine.pk).update(owner=make_user("eve"))
+    expect(page.locator("#notice-title")).to_have_text("This console is closed.", timeout=SOON)
+    expect(page.locator("#notice-text")).to_contain_text("you may not use this machine any more")
+    expect(page.locator("#stage")).to_have_attribute("data-connection", "ended")
+    shown.clean("404")
+
+
+def test_the_keyboard_is_no_trap(window, machine):
+    shown = window()
+    page = shown.open("screen", machine)
+    shown.connected()
+    canvas = page.locator("#screen canvas")
+    expect(canvas).to_be_focused()
+    expect(page.locator("#hint")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(canvas).to_be_focused()  # Tab belongs to the machine
+    page.keyboard.press("Control+Alt+Shift")
+    expect(canvas).not_to_be_focused()
+    expect(page.locator("#bar :focus")).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(page.locator("#bar :focus")).to_be_visible()
+    shown.clean()
+
+
+def test_another_keyboard_is_translated_to_the_machines_layout(window, machine):
+    """The person's keys are US, the machine is set to German: "@" must be AltGr+Q there."""
+    shown = window()
+    page = shown.open("screen", machine)
+    shown.connected()
+    sent = page.evaluate(
+        """async () => {
+            const { Keys } = await import("/static/labportal/js/console/keys.js");
+            const keys = new Keys();
+            const sent = [];
+            keys.rfb = { sendKey: (keysym, code, down) => sent.push((down ? "+" : "-") + code) };
+            keys.layout = "de";
+            keys.translate(new KeyboardEvent("keydown", { key: "@", code: "Digit2", shiftKey: true }));
+            keys.translate(new KeyboardEvent("keydown", { key: "z", code: "KeyZ" }));
+            keys.translate(new KeyboardEvent("keydown", { key: "y", code: "KeyY", ctrlKey: true }));
+            keys.translate(new KeyboardEvent("keydown", { key: "ArrowUp", code: "ArrowUp" }));
+            return [sent.join(" "), keys.missing("aß한")];
+        }"""
+    )
+    assert sent == [
+        "+AltRight +KeyQ -KeyQ -AltRight +KeyY -KeyY +ControlLeft +KeyZ -KeyZ -ControlLeft +ArrowUp -ArrowUp",
+        ["한"],
+    ]
+
+
+def test_every_layout_has_a_key_for_every_ascii_character(window, machine):
+    shown = window()
+    page = shown.open("screen", machine, "?watch=1")
+    missing = page.evaluate(
+        """async () => {
+            const { LAYOUTS, strokes } = await import("/static/labportal/js/console/layouts.js");
+            const ascii = Array.from({ length: 95 }, (_, index) => String.fromCharCode(32 + index));
+            return Object.fromEntries(LAYOUTS.map((layout) => [layout, ascii.filter((char) => !strokes(layout, char))]));
+        }"""
+    )
+    assert missing == {code: [] for code, _ in selectors.LAYOUTS}
+
+
+def test_who_watches_sends_nothing(window, machine):
+    shown = window()
+    page = shown.open("screen", machine, "?watch=1")
+    shown.connected()
+    expect(page.get_by_text("Watching: nothing you type is sent")).to_be_visible()
+    assert ConsoleTicket.objects.get().view_only
+    page.locator("#screen canvas").focus()
+    page.keyboard.type("secret\n")
+    page.locator("#end").click()
+    page = shown.open("screen", machine)
+    shown.connected()
+    shown.clean()
+
+
+def test_a_console_is_ended_and_opened_again(window, machine):
+    shown = window()
+    page = shown.open("terminal", machine)
+    shown.connected()
+    page.locator("#end").click()
+    expect(page.locator("#notice-title")).to_have_text("This console is closed.")
+    page.get_by_role("button", name="Open again").click()
+    shown.connected()
+    page.keyboard.type("exit\n")
+    expect(page.locator("#notice-text")).to_have_text("The session has ended.", timeout=SOON)
+    _wait(lambda: ConsoleTicket.objects.filter(ended_at=None, used_at__isnull=False).count() == 0)
+    assert sorted(ConsoleTicket.objects.values_list("ending", flat=True)) == ["exited", "left"]
+    shown.clean()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_pictures(window, machine, width, height, dark):
+    """For the eye; and nothing is wider than the window, nothing is refused."""
+    shown = window(width=width, height=height, dark=dark, touch=width < 600)
+    look = f"{width}-{'dark' if dark else 'light'}"
+    page = shown.open("terminal", machine)
+    shown.connected()
+    page.keyboard.type("help\n")
+    says(page, "poweroff")
+    shown.accessible()
+    page.locator("#menu-view summary").click()
+    shown.picture(f"terminal-{look}")
+    page = shown.open("screen", machine)
+    shown.connected()
+    for name in ("menu-keyboard", "menu-keys"):
+        page.locator(f"#{name} summary").click()
+        expect(page.locator(f"#{name} .menu-items")).to_be_in_viewport(ratio=0.99)
+        shown.picture(f"screen-{name}-{look}")
+        page.locator(f"#{name} summary").click()
+    shown.accessible()
+    page.locator("#paste-open").click()
+    page.locator("#paste-text").fill("sudo apt install 한")
+    shown.picture(f"screen-paste-{look}")
+    page.locator("#paste-cancel").click()
+    expect(page.locator("#bar")).to_be_hidden(timeout=SOON)
+    shown.picture(f"screen-{look}")
+    page.locator("#handle").click()
+    expect(page.locator("#bar")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator("#end").click()
+    expect(page.locator("#notice-title")).to_have_text("This console is closed.")
+    shown.accessible()
+    shown.picture(f"screen-ended-{look}")
+    shown.clean()
+
+
+def test_user_and_password_are_shown_over_the_console(window, machine):
+    shown = window()
+    page = shown.open("screen", machine)
+    shown.connected()
+    page.mouse.move(700, 1)
+    page.locator("#menu-more summary").click()
+    page.get_by_role("button", name="Show user and password").click()
+    expect(page.locator("#sign-in")).to_contain_text(machine.password)
+    page.locator("#sign-in").get_by_role("button", name="Close").click()
+    expect(page.locator("#sign-in-body")).to_be_empty()
+    shown.clean()
+
+
+def test_a_machine_that_is_off_says_so_starts_and_opens(window, machine, cluster):
+    power(cluster, machine, on=False)
+    shown = window()
+    page = shown.open("screen", machine)
+    expect(page.locator("#notice-title")).to_have_text("This machine is off.")
+    shown.picture("screen-off-1440-light")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#console-state")).to_contain_text("Starting…")
+    _wait(lambda: Machine.objects.get().state == State.STARTING)
+    power(cluster, machine, on=True)
+    shown.connected()
+    expect(page.locator("#notice")).to_be_hidden()
+    assert colours(page) > 1
+    shown.clean("409")
