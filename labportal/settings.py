@@ -134,7 +134,10 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = 60
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"},
+    "queue": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},  # figures of django-q2 that nobody reads
+}
 
 # -- people ------------------------------------------------------------------------------------
 
@@ -156,8 +159,18 @@ ACCOUNT_EMAIL_VERIFICATION = env.str("EMAIL_VERIFICATION", default="optional")
 if ACCOUNT_EMAIL_VERIFICATION not in {"none", "optional", "mandatory"}:
     raise ImproperlyConfigured("EMAIL_VERIFICATION must be none, optional or mandatory.")
 ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = f"[{PORTAL_NAME}] "
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
+# A lecture hall signs up and in within minutes, from one address: what counts there are failures,
+# and those of one account. Codes of invites count only when they are wrong (classes.views_invites).
+ACCOUNT_RATE_LIMITS = {
+    "signup": "600/5m/ip",
+    "login": "600/5m/ip",
+    "login_failed": "120/5m/ip,5/5m/key",
+    "join_code": "30/5m/ip",
+}
 
 try:
     vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
@@ -190,6 +203,7 @@ Q_CLUSTER = {
     "ack_failures": True,
     "save_limit": -1,  # keep no rows of finished doorbells
     "catch_up": False,
+    "cache": "queue",
     "label": "Worker",
 }
 

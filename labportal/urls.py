@@ -1,10 +1,10 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from labportal.health import health
+from labportal.health import alive, health
 
 urlpatterns = [
-    path("", include(([path("health", health, name="health")], "labportal"))),
+    path("", include(([path("health", health, name="health"), path("health/live", alive, name="alive")], "labportal"))),
     path("accounts/", include("accounts.urls")),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),

@@ -1,0 +1,28 @@
+"""What the portal adds to allauth: coming and going is recorded."""
+
+from typing import Any
+
+from allauth.account.adapter import DefaultAccountAdapter, get_adapter
+from django.http import HttpRequest, HttpResponse
+
+from accounts.services import audit
+
+from .models import User
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Where the request came from, with as many proxies trusted as the settings say."""
+    return get_adapter(request).get_client_ip(request) or None
+
+
+class AccountAdapter(DefaultAccountAdapter):
+    def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
+        response = super().post_login(request, user, **kwargs)
+        audit.record("user.signed_in", acting_user=user, target=user, address=address_of(request))
+        return response
+
+    def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
+        saved: User = super().save_user(request, user, form, commit=commit)
+        if commit:
+            audit.record("user.signed_up", acting_user=saved, target=saved, address=address_of(request))
+        return saved
