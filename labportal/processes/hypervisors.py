@@ -10,6 +10,7 @@ from typing import Any
 
 from machines.models import Cluster
 from machines.models.cluster import ClusterKind
+from machines.services.catalog import sync_templates
 
 from .child import MARK, Child
 from .progress import Step
@@ -40,11 +41,14 @@ class Hypervisor(ABC):
 
     @abstractmethod
     def cluster(self) -> Cluster:
-        """The row of this cluster, as it has to be. The server answers."""
+        """The row of this cluster, as it has to be, with its templates. The server answers. Raises StepFailed."""
 
     @abstractmethod
     def stop_machines(self, hurry: Callable[[], bool]) -> None:
         """Switch every machine off: by the power button, then by force; by force at once when `hurry` says so."""
+
+    def clear(self) -> None:  # noqa: B027 - having nothing to clear away is fine
+        """Kill what may be left of the machines after the server has ended."""
 
 
 def environment(data: Path) -> dict[str, str]:
@@ -93,10 +97,17 @@ class Simulator(Hypervisor):
         return connects(self.socket)
 
     def cluster(self) -> Cluster:
-        return put_cluster(self.cluster_name, self.kind, {"socket": str(self.socket)})
+        cluster = put_cluster(self.cluster_name, self.kind, {"socket": str(self.socket)})
+        sync_templates(cluster)
+        return cluster
 
     def stop_machines(self, hurry: Callable[[], bool]) -> None:
         """They live in the server and end with it."""
 
 
-HYPERVISORS: dict[str, type[Hypervisor]] = {hypervisor.kind.value: hypervisor for hypervisor in (Simulator,)}
+def hypervisor(kind: str, data: Path) -> Hypervisor:
+    if kind == ClusterKind.SIMULATOR:
+        return Simulator(data)
+    from .private_libvirt import PrivateLibvirt  # needs libvirt's module, which simulated machines do without
+
+    return PrivateLibvirt(data)

@@ -10,7 +10,6 @@ from django.db import connection
 from django.utils import timezone
 
 from machines.models import Cluster
-from machines.services.catalog import sync_templates
 
 from .child import Child, kill_left_behind
 from .hypervisors import Hypervisor, environment
@@ -54,9 +53,8 @@ class Installation:
             self.supervisor.start(child)
             self._await(self.hypervisor.answers, child)
             self._hypervisor_up = True
-            cluster = self.hypervisor.cluster()
             step.detail = "templates"
-            sync_templates(cluster)
+            self.hypervisor.cluster()
 
     def start_portal(self) -> None:
         """Raises StepFailed."""
@@ -100,3 +98,4 @@ class Installation:
         with self._progress.step("Stopping the hypervisor"):
             self.supervisor.stop()
             kill_left_behind(self.data)
+            self.hypervisor.clear()

@@ -33,14 +33,21 @@ class Step:
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
-    def run(self, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None, failed: str) -> str:
+    def run(self, argv: Sequence[object], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None, failed: str) -> str:
         """Run a command, its output going to `log`, its last line shown. Returns the output;
         raises StepFailed with `failed` and the last lines where it ends badly."""
         last: deque[str] = deque(maxlen=400)
         with log.open("a", encoding="utf-8") as file:
             file.write(f"$ {' '.join(map(str, argv))}\n")
             process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=env, cwd=cwd
+                [str(part) for part in argv],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env=env,
+                cwd=cwd,
             )
             assert process.stdout is not None
             try:
