@@ -8,12 +8,19 @@ from functools import lru_cache
 from django.contrib.staticfiles import finders
 from django.contrib.staticfiles.apps import StaticFilesConfig
 from django.contrib.staticfiles.storage import ManifestFilesMixin, staticfiles_storage
+from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class StaticFiles(StaticFilesConfig):
     """Collects without what nothing uses: htmx's extensions, of which one names a module that is not there."""
 
     ignore_patterns = [*StaticFilesConfig.ignore_patterns, "django_htmx/ext/*", "django_htmx/htm*-4*", "*.map"]
+
+
+class HashedFiles(CompressedManifestStaticFilesStorage):
+    """Files under names with their hash, so that browsers keep them for ever; modules import each other by these names."""
+
+    support_js_module_import_aggregation = True
 
 
 @lru_cache(maxsize=1)
