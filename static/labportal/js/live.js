@@ -18,7 +18,7 @@ const topicsOf = (element) => element.dataset.live.split("~")[0].split(" ");
 function inUse(element) {
   const active = document.activeElement;
   return element.querySelector("dialog[open], form[data-sent]") !== null
-    || (element.contains(active) && active.matches("input:not([type=hidden]), textarea, select"));
+    || (element.contains(active) && active.matches("input:not([type=hidden], [type=checkbox]), textarea, select"));
 }
 
 function refresh(element) {
