@@ -9,11 +9,14 @@ class ClassesConfig(AppConfig):
 
     def ready(self) -> None:
         from classes.policies import machines_of_own_classes
+        from classes.selectors import places_of_machines
         from classes.services import pool
         from machines.policies import GRANTS
+        from machines.selectors.pages import PLACES
         from machines.services.feed import TOPICS
         from machines.services.transitions import LISTENERS
 
         GRANTS.append(machines_of_own_classes)
         TOPICS.append(pool.class_topics)
         LISTENERS.append(pool.heard)
+        PLACES.append(places_of_machines)

@@ -7,10 +7,10 @@ from django.db.models import Q
 from django.http import Http404
 
 from accounts.models import User
-from machines.models import Batch
+from machines.lifecycle import State
+from machines.models import Batch, Machine
 
-from . import selectors
-from .models import LabClass, PoolMachine
+from .models import Enrolment, LabClass, PoolMachine
 
 
 def runs_class(user: User, lab_class: LabClass) -> bool:
@@ -28,8 +28,8 @@ def machines_of_own_classes(user: User) -> Q:
 
 def access_class(user: User, key: UUID) -> LabClass:
     """A class one runs or is in; Http404 for others, which do not exist for this person."""
-    lab_class = LabClass.objects.select_related("teacher", "template").filter(key=key).first()
-    if lab_class is None or not (runs_class(user, lab_class) or selectors.is_enrolled(user, lab_class)):
+    lab_class = LabClass.objects.select_related("teacher", "template__cluster").filter(key=key).first()
+    if lab_class is None or not (runs_class(user, lab_class) or Enrolment.objects.filter(lab_class=lab_class, student=user).exists()):
         raise Http404
     return lab_class
 
@@ -42,9 +42,18 @@ def access_run_class(user: User, key: UUID) -> LabClass:
     return lab_class
 
 
+def place_of(lab_class: LabClass, machine: UUID) -> PoolMachine:
+    """A machine of the class, one that could not be deleted among them. Else Http404."""
+    places = lab_class.pool.exclude(machine__state=State.DESTROYED).select_related("machine__cluster", "lab_class")
+    place = places.filter(machine__key=machine).first()
+    if place is None:
+        raise Http404
+    return place
+
+
 def access_batch(user: User, key: UUID) -> Batch:
-    """Bulk work one asked for, or on machines of a class one runs; staff see all. Else Http404."""
+    """Bulk work on machines of a class one runs; staff see all. Else Http404."""
     batch = Batch.objects.select_related("requested_by").filter(key=key).first()
-    if batch is None or not (user.runs_portal or (batch.requested_by_id == user.pk and user.is_active) or selectors.runs_batch(user, batch)):
+    if batch is None or not (user.runs_portal or Machine.objects.filter(machines_of_own_classes(user), operations__batch=batch).exists()):
         raise Http404
     return batch

@@ -1,14 +1,18 @@
 """What pages of classes read. Never writes, never asks a hypervisor."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Case, Count, Exists, F, FilteredRelation, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Coalesce
+from django.urls import reverse
 
 from accounts.models import User
 from machines.lifecycle import MOVING, State
 from machines.models import ACTIVE, Batch, Machine, Operation, OperationState
+from machines.selectors.pages import Place
 
 from .models import Enrolment, Invite, LabClass, PoolMachine
 
@@ -154,9 +158,19 @@ def needing_attention(lab_class: LabClass) -> QuerySet[PoolMachine]:
     return lab_class.pool.filter(machine__state__in=_NEEDS_ATTENTION).select_related("machine__cluster", "enrolment__student").order_by("number")
 
 
-def place_of(lab_class: LabClass, key: str) -> PoolMachine | None:
-    """A machine of the class by the machine's key, retired ones that still exist among them."""
-    return lab_class.pool.exclude(machine__state=State.DESTROYED).select_related("machine__cluster", "lab_class").filter(machine__key=key).first()
+def place_of_enrolment(enrolment: Enrolment) -> PoolMachine | None:
+    return PoolMachine.objects.filter(enrolment=enrolment).select_related("machine").first()
+
+
+def enrolments(lab_class: LabClass, *, machines: Sequence[UUID] = (), usernames: Sequence[str] = ()) -> QuerySet[Enrolment]:
+    """Students by their machines or by name."""
+    return lab_class.enrolments.filter(Q(place__machine__key__in=machines) | Q(student__username__in=usernames)).select_related("student")
+
+
+def places_of_machines(machines: Sequence[Machine]) -> dict[int, Place]:
+    """For `machines.selectors.pages.PLACES`."""
+    found = PoolMachine.objects.filter(machine__in=machines).values_list("machine", "lab_class__name", "lab_class__key")
+    return {machine: Place(name, reverse("classes:lab_class", args=[key])) for machine, name, key in found}
 
 
 # -- classes and people ------------------------------------------------------------------------
@@ -214,12 +228,12 @@ def is_enrolled(user: User, lab_class: LabClass) -> bool:
     return Enrolment.objects.filter(lab_class=lab_class, student=user).exists()
 
 
+def class_of(batch: Batch) -> LabClass | None:
+    """The class whose machines the work is on."""
+    return LabClass.objects.filter(pool__machine__operations__batch=batch).first()
+
+
 def batches_of(lab_class: LabClass) -> QuerySet[Batch]:
     """Work on machines of the class that is not over, newest first."""
     active = Operation.objects.filter(batch=OuterRef("pk"), state__in=ACTIVE, machine__pool_place__lab_class=lab_class)
     return Batch.objects.filter(Exists(active)).order_by("-pk")
-
-
-def runs_batch(user: User, batch: Batch) -> bool:
-    """It works on machines of a class the person runs."""
-    return Machine.objects.filter(operations__batch=batch, pool_place__lab_class__in=taught_by(user)).exists()

@@ -69,4 +69,5 @@ def _end(lab_class: LabClass, enrolments: Sequence[Enrolment], *, acting_user: U
         publish(pool.topic(lab_class), *(f"owner:{enrolment.student_id}" for enrolment in ending))
         Enrolment.objects.filter(pk__in=[each.pk for each in ending]).delete()
         pool.fill_waiting_list(lab_class, acting_user=acting_user)
+        pool.tell_waiting(lab_class)
     return batch

@@ -64,7 +64,14 @@ def fill_waiting_list(lab_class: LabClass, *, acting_user: User | None) -> list[
     for enrolment, place in zip(waiting, selectors.free_places(lab_class)[: len(waiting)], strict=False):
         _assign(place, enrolment, acting_user=acting_user)
         given.append(place)
+    if given:
+        tell_waiting(lab_class)
     return given
+
+
+def tell_waiting(lab_class: LabClass) -> None:
+    """Those who wait have moved up: their pages show their position."""
+    publish(*(f"owner:{enrolment.student_id}" for enrolment in selectors.waiting(lab_class)[:MOST_AT_ONCE]))
 
 
 def remove_machines(lab_class: LabClass, places: Sequence[PoolMachine], *, acting_user: User) -> Batch:
