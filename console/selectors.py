@@ -4,27 +4,10 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
+from accounts.forms import KEYBOARDS
 from console.endings import ENDINGS
 from machines.models import Machine
 from machines.providers.types import ConsoleKind
-
-# Keyboard layouts a machine may be set to; static/labportal/js/console/layouts.js has their tables.
-LAYOUTS = [
-    ("us", _("English (US)")),
-    ("gb", _("English (UK)")),
-    ("de", _("German")),
-    ("ch-de", _("Swiss German")),
-    ("ch-fr", _("Swiss French")),
-    ("fr", _("French")),
-    ("it", _("Italian")),
-    ("es", _("Spanish")),
-    ("be", _("Belgian")),
-    ("pt", _("Portuguese")),
-    ("dk", _("Danish")),
-    ("no", _("Norwegian")),
-    ("se", _("Swedish")),
-    ("pl", _("Polish")),
-]
 
 
 def endings() -> dict[str, dict[str, Any]]:
@@ -37,7 +20,7 @@ def endings() -> dict[str, dict[str, Any]]:
 def layout_of(machine: Machine) -> str:
     """The layout the machine was made with: that of its owner."""
     keyboard = machine.owner.keyboard if machine.owner else "us"
-    return keyboard if keyboard in dict(LAYOUTS) else "us"
+    return keyboard if keyboard in dict(KEYBOARDS) else "us"
 
 
 def page(machine: Machine, kind: ConsoleKind, *, watch: bool) -> dict[str, Any]:

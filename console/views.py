@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
+from accounts.forms import KEYBOARDS
 from accounts.models import User
 from console import selectors
 from console.endings import ENDINGS
@@ -88,7 +89,7 @@ def _page(request: HttpRequest, key: UUID, kind: ConsoleKind) -> HttpResponse:
     watch = request.GET.get("watch") == "1" and kind is ConsoleKind.SCREEN
     context = _standing(machine) | {
         "watch": watch,
-        "layouts": selectors.LAYOUTS,
+        "layouts": KEYBOARDS,
         "layout": selectors.layout_of(machine),
         "page": selectors.page(machine, kind, watch=watch) | {"ticketUrl": reverse("console:ticket", args=[machine.key]), "socketPath": f"/console/{kind}/"},
     }

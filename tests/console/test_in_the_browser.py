@@ -13,7 +13,7 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 
-from console import selectors
+from accounts.forms import KEYBOARDS
 from console.models import ConsoleTicket
 from machines.lifecycle import State
 from machines.models import Machine
@@ -425,7 +425,7 @@ def test_every_layout_has_a_key_for_every_ascii_character(window, machine):
             return Object.fromEntries(LAYOUTS.map((layout) => [layout, ascii.filter((char) => !strokes(layout, char))]));
         }"""
     )
-    assert missing == {code: [] for code, _ in selectors.LAYOUTS}
+    assert missing == {code: [] for code, _ in KEYBOARDS}
 
 
 def test_who_watches_sends_nothing(window, machine):
