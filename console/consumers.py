@@ -61,19 +61,22 @@ async def _serve(kind: ConsoleKind, carry: Carry, scope: Scope, receive: bridge.
     except Refused as refusal:
         await _refuse(send, refusal.code)
         return
-    code = Ending.LEFT.value
+    code = "fault"
     stop = Stop()
     watch = asyncio.create_task(_watch(ticket, scope, stop))
     try:
         code = (await carry(ticket, receive, send, stop)).value
     except Refused as refusal:
         code = refusal.code
-        logger.warning("console %s of %s: %s %s", kind, ticket.machine, code, refusal.__cause__ or "")
+        logger.info("%s of %s: %s %s", kind, ticket.machine, code, refusal.__cause__ or "")
         await _refuse(send, code)
     except RelayError as error:
         code = error.code.value
-        logger.warning("console %s of %s: %s", kind, ticket.machine, error)
+        logger.info("%s of %s: %s %s", kind, ticket.machine, code, error)
         await _refuse(send, code)
+    except asyncio.CancelledError:  # the browser left while the machine's side was being opened
+        code = Ending.LEFT.value
+        raise
     finally:
         watch.cancel()
         await database_sync_to_async(tickets.end)(ticket, code)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
 
 from accounts.forms import KEYBOARDS
 from console.endings import ENDINGS
@@ -13,7 +13,7 @@ from machines.providers.types import ConsoleKind
 def endings() -> dict[str, dict[str, Any]]:
     """The words for every ending, for the page's script. `no_answer`: the portal itself is silent."""
     words = {code: {"text": str(ending.text), "again": ending.again} for code, ending in ENDINGS.items()}
-    words["no_answer"] = {"text": str(_("The portal does not answer. Your machine goes on running.")), "again": True}
+    words["no_answer"] = {"text": _("The portal does not answer. Your machine goes on running."), "again": True}
     return words
 
 
@@ -32,20 +32,20 @@ def page(machine: Machine, kind: ConsoleKind, *, watch: bool) -> dict[str, Any]:
         "layout": layout_of(machine),
         "endings": endings(),
         "words": {
-            "connecting": str(_("Connecting…")),
-            "connected": str(_("Connected.")),
-            "reconnecting": str(_("Reconnecting… %s")),
-            "off": str(_("This machine is off.")),
-            "off_then": str(_("The console opens by itself as soon as the machine is on.")),
-            "ended": str(_("This console is closed.")),
-            "again": str(_("The connection is back.")),
-            "missing": str(_("No key of this layout makes %s: left out.")),
-            "too_long": str(_("Only the first %s characters fit.")),
-            "typed": str(_("Typed.")),
-            "stopped": str(_("Stopped. The rest was not typed.")),
-            "seconds": str(_("About %s s.")),
-            "copied": str(_("Copied.")),
-            "nothing": str(_("Nothing is selected.")),
-            "assets": str(_("The portal's front-end packages are not built. Tell the staff.")),
+            "connecting": _("Connecting…"),
+            "connected": _("Connected."),
+            "reconnecting": _("Reconnecting… %s"),
+            "off": _("This machine is off."),
+            "off_then": _("The console opens by itself as soon as the machine is on."),
+            "ended": _("This console is closed."),
+            "again": _("The connection is back."),
+            "missing": _("No key of this layout makes %s: left out."),
+            "too_long": _("Only the first %s characters fit."),
+            "typed": _("Typed."),
+            "stopped": _("Stopped. The rest was not typed."),
+            "seconds": _("About %s s."),
+            "copied": _("Copied."),
+            "nothing": _("Nothing is selected."),
+            "assets": _("The portal's front-end packages are not built. Tell the staff."),
         },
     }

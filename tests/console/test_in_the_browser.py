@@ -415,6 +415,26 @@ def test_another_keyboard_is_translated_to_the_machines_layout(window, machine):
     ]
 
 
+def test_a_phones_keyboard_types_too(window, machine):
+    """Such a keyboard tells no keys, only how the text of a field changes."""
+    shown = window(width=390, height=844, touch=True)
+    page = shown.open("screen", machine)
+    shown.connected()
+    page.locator("#touch-open").click()
+    expect(page.locator("#touch")).to_be_focused()
+    for line in (machine.username, machine.password, "echo touched > touchex"):
+        page.keyboard.type(line, delay=5)
+        if line.endswith("x"):
+            page.keyboard.press("Backspace")
+            page.keyboard.type("d")
+        page.keyboard.press("Enter")
+    page = shown.open("terminal", machine)
+    shown.connected()
+    page.keyboard.type("cat touched\n")
+    says(page, "cat touchedtouched")
+    shown.clean()
+
+
 def test_every_layout_has_a_key_for_every_ascii_character(window, machine):
     shown = window()
     page = shown.open("screen", machine, "?watch=1")

@@ -36,11 +36,6 @@ export class Paste {
     this.#look(text.length > this.limit ? fill(page.words.too_long, this.limit) : "");
   }
 
-  // Without the dialog, where the text is known to be meant. Answers once it is sent.
-  async direct(text) {
-    await this.send(text.slice(0, this.limit), { signal: new AbortController().signal, progress: () => {} });
-  }
-
   #look(problem = "") {
     byId("paste-problem").textContent = problem || this.check(this.field.value);
   }
