@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from machines.services.refusal import Refused
 
@@ -38,7 +38,7 @@ def new_invite(request: HttpRequest, key: UUID) -> HttpResponse:
 
 
 @login_required
-@require_http_methods(["GET"])
+@require_safe
 def project(request: HttpRequest, key: UUID, number: int) -> HttpResponse:
     """The invite for the projector: QR code, address and code, as large as the screen allows."""
     lab_class = access_run_class(person(request), key)
@@ -93,7 +93,7 @@ def code(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def join(request: HttpRequest, token: str) -> HttpResponse:
     """GET says which class invites and never enrols; one POST does."""
     invite = invites.by_link(token)
@@ -105,7 +105,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
         return redirect(page_of(lab_class))
     if (refused := invites.why_closed(invite)) is not None:
         return _closed(request, refused.code, refused.message, lab_class, status=410)
-    if request.method == "GET":
+    if request.method != "POST":
         return render(request, "classes/join.html", {"lab_class": lab_class, "token": token})
     if not request.user.is_authenticated:
         return redirect(f"{reverse('account_login')}?next={reverse('classes:join', args=[token])}")

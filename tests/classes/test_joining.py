@@ -1,0 +1,185 @@
+"""From the link to the machine, in the browser."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.cache import cache
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import Role, User
+from classes.models import Enrolment, Invite
+from classes.services import invites
+from tests.classes.rows import enrol, make_class, make_invite, make_place
+from tests.factories import PASSWORD, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def fresh_limits():
+    cache.clear()
+
+
+def link(invite):
+    return reverse("classes:join", args=[invites.link_token(invite)])
+
+
+def test_looking_at_an_invite_never_enrols(client):
+    lab_class = make_class()
+    invite = make_invite(lab_class)
+    client.force_login(make_user())
+    for method in (client.get, client.head):
+        assert method(link(invite)).status_code == 200
+    assert not Enrolment.objects.exists()
+    assert Invite.objects.get().uses == 0
+
+
+def test_one_click_enrols_and_gives_a_machine(client):
+    lab_class = make_class()
+    place = make_place(lab_class)
+    student = make_user()
+    client.force_login(student)
+    answer = client.post(link(make_invite(lab_class)), follow=True)
+    assert answer.redirect_chain[-1][0] == reverse("classes:lab_class", args=[lab_class.key])
+    assert f"Your machine is {place.machine.name}." in answer.content.decode()
+    again = client.get(link(Invite.objects.get()), follow=True)
+    assert "already" in again.content.decode()
+    assert Invite.objects.get().uses == 1
+
+
+def test_when_all_machines_are_taken_the_position_is_said(client):
+    lab_class = make_class()
+    enrol(lab_class)
+    client.force_login(make_user())
+    page = client.post(link(make_invite(lab_class)), follow=True).content.decode()
+    assert "You are number 2 on the waiting list" in page
+
+
+def test_whoever_has_no_account_signs_up_comes_back_and_joins(client):
+    lab_class = make_class()
+    place = make_place(lab_class)
+    url = link(make_invite(lab_class))
+    page = client.get(url).content.decode()
+    assert lab_class.name in page and str(lab_class.teacher) in page
+    sign_up = f"{reverse('account_signup')}?next={url}"
+    assert sign_up.replace("&", "&amp;") in page
+    form = client.get(sign_up)
+    assert url in form.content.decode()
+    answer = client.post(sign_up, {"username": "ada", "email": "ada@uni.test", "password1": "a long enough password", "next": url})
+    assert answer.url == url
+    client.post(url)
+    assert place.machine.pk == User.objects.get(username="ada").machines.get().pk
+
+
+def test_whoever_has_an_account_signs_in_and_comes_back(client):
+    url = link(make_invite(make_class()))
+    student = make_user()
+    assert client.post(url).url == f"{reverse('account_login')}?next={url}"
+    answer = client.post(f"{reverse('account_login')}?next={url}", {"login": student.username, "password": PASSWORD, "next": url})
+    assert answer.url == url
+
+
+def test_nobody_is_led_elsewhere_after_signing_in(client):
+    student = make_user()
+    answer = client.post(reverse("account_login"), {"login": student.username, "password": PASSWORD, "next": "https://evil.test/"})
+    assert answer.url == "/"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"expires_at": timezone.now() - timedelta(hours=1)}, "has expired"),
+        ({"revoked_at": timezone.now()}, "was withdrawn"),
+        ({"max_uses": 2, "uses": 2}, "is used up"),
+    ],
+)
+@pytest.mark.parametrize("signed_in", [True, False])
+def test_a_closed_invite_says_what_happened_and_what_to_do(client, change, words, signed_in):
+    invite = make_invite(make_class())
+    Invite.objects.filter(pk=invite.pk).update(**change)
+    if signed_in:
+        client.force_login(make_user())
+    for method in (client.get, client.post):
+        answer = method(link(invite))
+        page = answer.content.decode()
+        assert answer.status_code == 410
+        assert words in page and f"Ask {invite.lab_class.teacher} for a new invite." in page
+    assert not Enrolment.objects.exists()
+
+
+def test_an_archived_class_says_it_is_over(client):
+    invite = make_invite(make_class())
+    invite.lab_class.archived_at = timezone.now()
+    invite.lab_class.save()
+    answer = client.get(link(invite))
+    assert answer.status_code == 410 and "This class is over." in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    "mangle", [lambda token: token[:-1], lambda token: token + "x", lambda token: token.upper(), lambda token: "nonsense", lambda token: "%00.%FF"]
+)
+def test_a_mangled_link_says_so(client, mangle):
+    token = invites.link_token(make_invite(make_class()))
+    answer = client.get(f"/join/{mangle(token)}/")
+    assert answer.status_code == 404 and "not a whole invite link" in answer.content.decode()
+
+
+def test_a_code_is_typed_as_people_type(client):
+    invite = make_invite(make_class())
+    code = invites.spoken(invite)
+    for typed in (code, code.lower(), f" {code.replace('-', ' ')} "):
+        assert client.post(reverse("classes:code"), {"code": typed}).url == link(invite)
+    assert client.post(reverse("classes:code"), {"code": "AAAA-AAAA"}).status_code == 404
+    assert client.post(reverse("classes:code"), {"code": ""}).status_code == 200
+
+
+def test_wrong_codes_are_limited_and_a_lecture_hall_is_not(client):
+    invite = make_invite(make_class())
+    url = reverse("classes:code")
+    for _ in range(100):
+        assert client.post(url, {"code": invites.spoken(invite)}).status_code == 302
+    answers = [client.post(url, {"code": "AAAAAAAA"}).status_code for _ in range(31)]
+    assert answers == [404] * 30 + [429]
+    assert client.post(url, {"code": invites.spoken(invite)}).status_code == 429
+    assert client.get(link(invite)).status_code == 200  # the link goes on working
+
+
+def test_a_teacher_may_join_the_own_class_to_try_it(client):
+    lab_class = make_class()
+    place = make_place(lab_class)
+    client.force_login(lab_class.teacher)
+    client.post(link(make_invite(lab_class)))
+    assert lab_class.teacher.machines.get() == place.machine
+
+
+def test_leaving_asks_first_and_names_what_is_lost(client):
+    lab_class = make_class()
+    place = make_place(lab_class)
+    client.force_login(enrol(lab_class).student)
+    url = reverse("classes:leave", args=[lab_class.key])
+    assert place.machine.name in client.get(url).content.decode()
+    assert Enrolment.objects.exists()
+    assert "You have left" in client.post(url, follow=True).content.decode()
+    assert not Enrolment.objects.exists()
+
+
+def test_the_projector_shows_code_and_picture(client):
+    lab_class = make_class()
+    invite = make_invite(lab_class)
+    client.force_login(make_user(role=Role.STAFF))
+    page = client.get(reverse("classes:project", args=[lab_class.key, invite.pk])).content.decode()
+    assert invites.spoken(invite) in page and "<path" in page and "style=" not in page
+    assert client.get(reverse("classes:project", args=[make_class("Other").key, invite.pk])).status_code == 404
+
+
+def test_an_invite_is_made_and_withdrawn(client):
+    lab_class = make_class()
+    client.force_login(lab_class.teacher)
+    client.post(reverse("classes:new_invite", args=[lab_class.key]), {"lasts": "day", "max_uses": "30"})
+    invite = Invite.objects.get()
+    assert invite.max_uses == 30 and timedelta(hours=23) < invite.expires_at - timezone.now() <= timedelta(days=1)
+    assert link(invite) in client.get(reverse("classes:lab_class", args=[lab_class.key])).content.decode()
+    client.post(reverse("classes:revoke", args=[lab_class.key, invite.pk]))
+    assert Invite.objects.get().revoked_at is not None
+    assert client.get(link(invite)).status_code == 410
