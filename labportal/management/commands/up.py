@@ -18,6 +18,7 @@ from labportal.processes.hypervisors import hypervisor
 from labportal.processes.installation import Installation
 from labportal.processes.preparation import collect_static, prepare_database
 from labportal.processes.progress import Progress, StepFailed
+from labportal.processes.walk import walk
 
 
 class Command(BaseCommand):
@@ -45,9 +46,7 @@ class Command(BaseCommand):
             self._start(installation, progress, demo=not options["no_demo"])
             progress.say(f"\nReady in {time.time() - began:.1f} s.")
             if options["check"]:
-                from labportal.processes.walk import walk
-
-                well = walk(installation, progress)
+                well = walk(installation.url, progress)
             else:
                 self._welcome(data, progress)
                 installation.supervisor.watch()

@@ -1,0 +1,178 @@
+"""`bin/up --check`: walk the main job once, as people do it, and say what was seen.
+
+A teacher makes a class and an invite; somebody without an account opens the link, signs up, joins, starts
+the machine they got, breaks it in the terminal, reverts it and shuts it down. Everything goes through
+pages, forms and WebSockets; only the teacher's account is made behind the scenes.
+"""
+
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from django.utils import timezone
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
+
+from accounts.models import Role, User
+
+from .progress import Progress, Step
+from .visitor import Page, Surprise, Visitor
+
+FILE = "broken-by-the-check"
+PROMPTLY, BOOTED = 60.0, 180.0  # seconds within which a state has changed, a guest answers
+
+Answer = TypeVar("Answer")
+
+
+def walk(url: str, progress: Progress) -> bool:
+    """Whether all went as it should. A line is said for each thing seen."""
+    progress.say("\nChecking the main job:")
+    try:
+        _Walk(url, progress).all()
+    except (Surprise, WebSocketException, OSError) as surprise:
+        progress.say(f"\nThe check failed: {surprise}")
+        return False
+    progress.say("\nThe check passed.")
+    return True
+
+
+class _Walk:
+    def __init__(self, url: str, progress: Progress) -> None:
+        self.url, self.progress = url, progress
+        self.teacher, self.student = Visitor(url), Visitor(url)
+        self.mark = f"{timezone.now():%m%d%H%M%S}"
+        self.class_page = self.link = self.machine = ""
+
+    def all(self) -> None:
+        step = self.progress.step
+        with step("the teacher signs in"):
+            self.sign_in()
+        with step("the teacher makes a class with one machine"):
+            self.make_class()
+        with step("the teacher makes an invite") as now:
+            self.invite(now)
+        with step("a student without an account signs up by the link and joins"):
+            self.join()
+        with step("the student has a machine of their own") as now:
+            self.state("Off", PROMPTLY, now)
+        with step("the student starts it") as now:
+            self.student.submit(self.page(), "/start/")
+            self.state("On", PROMPTLY, now)
+        with step("it answers on SSH") as now:
+            now.note = self.banner()
+        with step("a command in the terminal comes back") as now:
+            now.note = self.run("echo $((6 * 7))", "42")
+        with step("the student breaks something"):
+            self.run(f"touch {FILE}; sync; ls {FILE}", FILE)
+        with step("the student reverts it") as now:
+            self.student.submit(self.student.get(f"{self.machine}revert/"), "/revert/")
+            self.state("Reverting…", PROMPTLY, Step(""), "On")
+            self.state("On", PROMPTLY, now)
+        with step("it answers again, and what was broken is whole") as now:
+            self.banner()
+            now.note = self.run(f"test -e {FILE} && echo still there || echo whole again", "whole again")
+        with step("the student shuts it down") as now:
+            self.student.submit(self.page(), "/stop/")
+            self.state("Off", PROMPTLY, now)
+
+    # -- the teacher -----------------------------------------------------------------------
+
+    def sign_in(self) -> None:
+        name, password = f"check-{self.mark}", secrets.token_urlsafe(12)
+        User.objects.create_user(name, password=password, role=Role.TEACHER)
+        page = self.teacher.get("/accounts/login/")
+        self.teacher.submit(page, "/login/", login=name, password=password)
+
+    def make_class(self) -> None:
+        page = self.teacher.submit(self.teacher.get("/classes/new/"), "/classes/new/", name=f"Check {self.mark}", machines="1")
+        self.class_page = urlsplit(page.url).path
+        if not re.fullmatch(r"/classes/[0-9a-f-]{36}/", self.class_page):
+            raise Surprise(f"making a class led to {page.url}: {page.text[:300]}")
+
+    def invite(self, step: Step) -> None:
+        page = self.teacher.submit(self.teacher.get(f"{self.class_page}invites/new/"), "/invites/new/")
+        self.link = urlsplit(page.find(r'(https?://[^"<\s]+/join/[^"<\s]+)')).path
+        step.note = self.link[:24] + "…"
+
+    # -- the student -----------------------------------------------------------------------
+
+    def join(self) -> None:
+        page = self.student.get(self.link)
+        page = self.student.get(page.find(r'href="([^"]*/signup/\?next=[^"]*)"').replace("&amp;", "&"))
+        name = f"student-{self.mark}"
+        page = self.student.submit(page, "/signup/", username=name, email=f"{name}@example.org", password1=secrets.token_urlsafe(12))
+        page = self.student.submit(page, re.escape(self.link))
+        self.machine = page.find(r'href="(/machines/[0-9a-f-]{36}/)"')
+
+    def page(self) -> Page:
+        return self.student.get(self.machine)
+
+    def state(self, word: str, seconds: float, step: Step, *also: str) -> None:
+        """Wait until the machine's page says this word, or one of the others."""
+
+        def said() -> str:
+            step.detail = self.page().find(r'data-announce="[^"]*: ([^"]+)"')
+            if step.detail == "Needs attention":
+                raise Surprise(f"the machine needs attention: {self.page().text[:600]}")
+            return step.detail if step.detail in (word, *also) else ""
+
+        _until(said, seconds, f"the page says “{word}”")
+
+    def banner(self) -> str:
+        """What the guest's SSH server says of itself, through the forwarded port the page shows."""
+        address = re.search(r"ssh -p (\d+) \S+@([\w.-]+)", self.page().text)
+        if address is None:
+            raise Surprise(f"{self.machine} shows no SSH command: {self.page().text[:600]}")
+        where = address[2], int(address[1])
+
+        def said() -> str:
+            try:
+                with socket.create_connection(where, 3) as guest:
+                    guest.settimeout(3)
+                    line = guest.recv(100).decode(errors="replace").strip()
+            except OSError:
+                return ""
+            return line if line.startswith("SSH-") else ""
+
+        return _until(said, BOOTED, f"{where} answers with an SSH banner")
+
+    def run(self, command: str, expected: str) -> str:
+        """Type a command into the terminal of the browser; returns the line that was waited for. The command is
+        echoed, so what is expected must not stand in it as a line of its own."""
+        token = _until(self.ticket, BOOTED, "the terminal can be opened")
+        offered = [Subprotocol("labportal.console"), Subprotocol(f"ticket.{token}")]
+        address = self.url.replace("http", "ws", 1) + "/console/terminal/"
+        with connect(address, origin=Origin(self.url), subprotocols=offered, additional_headers={"Cookie": self.student.cookie_header}) as terminal:
+            terminal.send(f"{command}\r".encode())
+            seen, end = "", time.monotonic() + PROMPTLY
+            while not re.search(rf"[\r\n]{re.escape(expected)}\r?\n", seen):
+                try:
+                    data = terminal.recv(timeout=end - time.monotonic())
+                except TimeoutError:
+                    raise Surprise(f"the terminal did not say “{expected}” but {seen[-300:]!r}") from None
+                seen += data if isinstance(data, str) else data.decode(errors="replace")
+        return expected
+
+    def ticket(self) -> str:
+        page = self.page()
+        token = page.form(r"/(start|stop|restart|credentials)/$").fields["csrfmiddlewaretoken"]
+        try:
+            answer = self.student.post(f"{self.machine}console-ticket/", {"kind": "terminal", "csrfmiddlewaretoken": token})
+        except Surprise:  # not booted yet
+            return ""
+        return answer.find(r'"token": "([^"]+)"')
+
+
+def _until(ask: Callable[[], Answer], seconds: float, what: str) -> Answer:
+    """Ask until the answer is true. Raises Surprise after `seconds`."""
+    end = time.monotonic() + seconds
+    while not (answer := ask()):
+        if time.monotonic() > end:
+            raise Surprise(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.2)
+    return answer
