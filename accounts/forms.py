@@ -1,5 +1,8 @@
 """What people may change about themselves."""
 
+from typing import Any
+
+from allauth.account.forms import LoginForm, SignupForm
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
@@ -30,3 +33,25 @@ class ProfileForm(forms.ModelForm):
     class Meta:
         model = User
         fields = ("first_name", "last_name", "keyboard")
+
+
+class SignInForm(LoginForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["login"].label = _("User name or e-mail address")
+        _without_placeholders(self)
+
+
+class SignUpForm(SignupForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"].label = _("User name")
+        self.fields["email"].label = _("E-mail address")
+        self.fields["password1"].help_text = _("At least 10 characters, not like your name, and no common password.")
+        _without_placeholders(self)
+
+
+def _without_placeholders(form: forms.Form) -> None:
+    """Every field has a label above it; the same words in it would only go away when they are needed."""
+    for field in form.fields.values():
+        field.widget.attrs.pop("placeholder", None)

@@ -124,8 +124,9 @@ except (ValueError, environ.ImproperlyConfigured) as error:
 if DATABASES["default"]["ENGINE"] not in {"django.db.backends.sqlite3", "django.db.backends.postgresql"}:
     raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:// or postgres://.")
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    # Web, worker and watcher write to one file. IMMEDIATE takes the write lock where a transaction
+    # Web, worker and watcher write to one file, each in its turn (labportal.sqlite). IMMEDIATE takes the write lock where a transaction
     # begins, so none dies in the middle with "database is locked" (docs/architecture.md, Database).
+    DATABASES["default"]["ENGINE"] = "labportal.sqlite"
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
@@ -160,6 +161,7 @@ if ACCOUNT_EMAIL_VERIFICATION not in {"none", "optional", "mandatory"}:
     raise ImproperlyConfigured("EMAIL_VERIFICATION must be none, optional or mandatory.")
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {"login": "accounts.forms.SignInForm", "signup": "accounts.forms.SignUpForm"}
 ACCOUNT_EMAIL_SUBJECT_PREFIX = f"[{PORTAL_NAME}] "
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True

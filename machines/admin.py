@@ -121,7 +121,6 @@ class MachineAdmin(ReadOnly):
     list_filter = ("state", "cluster", "power")
     list_select_related = ("cluster", "template", "owner")
     search_fields = ("name", "ref", "owner__username")
-    search_help_text = _("Name, reference on the cluster, or owner's user name.")
     exclude = ("password", "ssh_private_key")
     inlines = (SnapshotInline,)
     actions = ("start", "stop", "force_off", "retry")

@@ -54,6 +54,8 @@ class Batch(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        verbose_name = _("batch")
+        verbose_name_plural = _("batches")
 
     def __str__(self) -> str:
         return self.title

@@ -171,7 +171,7 @@ def timeline(machine: Machine, *, before: datetime | None = None, length: int = 
     """What happened to the machine, newest first, and the moment to ask from for what came earlier."""
     operations = machine.operations.select_related("requested_by").prefetch_related("events").order_by("-created_at")
     words = _recorded()
-    records = AuditEntry.objects.filter(object_type="machine", object_id=str(machine.key), action__in=list(words)).order_by("-at")
+    records = AuditEntry.objects.filter(object_type="machine", object_id=str(machine.key), action__in=list(words)).select_related("actor").order_by("-at")
     if before is not None:
         operations, records = operations.filter(created_at__lt=before), records.filter(at__lt=before)
     happened = [
@@ -186,7 +186,10 @@ def timeline(machine: Machine, *, before: datetime | None = None, length: int = 
         )
         for operation in operations[: length + 1]
     ]
-    happened += [Happening(at=entry.at, tone=words[entry.action][1], title=words[entry.action][0], who=entry.actor_name) for entry in records[: length + 1]]
+    happened += [
+        Happening(at=entry.at, tone=words[entry.action][1], title=words[entry.action][0], who=str(entry.actor or entry.actor_name))
+        for entry in records[: length + 1]
+    ]
     happened.sort(key=lambda happening: happening.at, reverse=True)
     return happened[:length], (happened[length - 1].at if len(happened) > length else None)
 
