@@ -24,6 +24,7 @@ from .progress import Progress, Step
 from .visitor import Page, Surprise, Visitor
 
 FILE = "broken-by-the-check"
+STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's colours and modes
 PROMPTLY, BOOTED = 60.0, 180.0  # seconds within which a state has changed, a guest answers
 
 Answer = TypeVar("Answer")
@@ -68,7 +69,7 @@ class _Walk:
         with step("a command in the terminal comes back") as now:
             now.note = self.run("echo $((6 * 7))", "42")
         with step("the student breaks something"):
-            self.run(f"touch {FILE}; sync; ls {FILE}", FILE)
+            self.run(f"touch {FILE} && sync && echo broken", "broken")
         with step("the student reverts it") as now:
             self.student.submit(self.student.get(f"{self.machine}revert/"), "/revert/")
             self.state("Reverting…", PROMPTLY, Step(""), "On")
@@ -125,9 +126,8 @@ class _Walk:
 
     def banner(self) -> str:
         """What the guest's SSH server says of itself, through the forwarded port the page shows."""
-        address = re.search(r"ssh -p (\d+) \S+@([\w.-]+)", self.page().text)
-        if address is None:
-            raise Surprise(f"{self.machine} shows no SSH command: {self.page().text[:600]}")
+        address = _until(lambda: re.search(r"ssh -p (\d+) \S+@([\w.-]+)", self.page().text), PROMPTLY, "the page shows an SSH command")
+        assert address is not None
         where = address[2], int(address[1])
 
         def said() -> str:
@@ -150,7 +150,7 @@ class _Walk:
         with connect(address, origin=Origin(self.url), subprotocols=offered, additional_headers={"Cookie": self.student.cookie_header}) as terminal:
             terminal.send(f"{command}\r".encode())
             seen, end = "", time.monotonic() + PROMPTLY
-            while not re.search(rf"[\r\n]{re.escape(expected)}\r?\n", seen):
+            while not re.search(rf"[\r\n]{re.escape(expected)}\r?\n", STYLE.sub("", seen)):
                 try:
                     data = terminal.recv(timeout=end - time.monotonic())
                 except TimeoutError:
