@@ -44,6 +44,7 @@ access_log = logging.getLogger("labportal.access")
 
 _BINARY = 0x82  # first byte of an unfragmented binary frame
 _MASKED = 0x80
+_LONG_PART = re.compile(r"[^/]{20,}")  # of a path
 
 
 def frame_header(length: int) -> bytes:
@@ -123,7 +124,6 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
         self._writable.set()
         # HTTPChannel registered itself, and knows nothing of what a WebSocket has to send.
         self.transport.unregisterProducer()
-        self.transport.bufferSize = 65536
         self.transport.registerProducer(self, True)
         super().connectionMade()
 
@@ -161,6 +161,7 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
             super().handle_reply(message)
             if message.get("stream"):
                 self.stream = True
+                self.transport.bufferSize = HIGH_WATER  # also what one read may bring
                 self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_SEND_BUFFER)
         elif kind == "websocket.close" and self.state != self.STATE_CONNECTING:
             self.close(message.get("code") or 1000, message.get("reason") or "")
@@ -260,7 +261,7 @@ class Server(daphne_server.Server):  # type: ignore[misc]
             ping_interval=PING_SECONDS,
             ping_timeout=PONG_SECONDS,
             websocket_connect_timeout=HANDSHAKE_SECONDS,
-            websocket_handshake_timeout=HANDSHAKE_SECONDS,
+            websocket_handshake_timeout=0,  # a timer of autobahn's for what the line above sees to
             websocket_max_message_size=MESSAGE_LIMIT,
             websocket_max_frame_size=MESSAGE_LIMIT,
         )
@@ -269,7 +270,11 @@ class Server(daphne_server.Server):  # type: ignore[misc]
         self._ports: list[Any] = []
 
     def _use_our_protocol(self) -> None:
-        self.ws_factory.protocol = WebSocketProtocol
+        # With its options in the class a connection need not copy them, nor print them prettily for a
+        # debug log, which is what autobahn does with those in CONFIG_ATTRS: a tenth of a connect.
+        options = {name: getattr(self.ws_factory, name) for name in WebSocketProtocol.CONFIG_ATTRS}
+        plain = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
+        self.ws_factory.protocol = type("WebSocketProtocol", (WebSocketProtocol,), {**plain, "CONFIG_ATTRS": ()})
 
     def listen_success(self, port: Any) -> None:
         super().listen_success(port)
@@ -335,7 +340,7 @@ def loggable_path(uri: str) -> str:
     """A path without its query, and without the tokens of invites and password resets: those
     are its long parts that are no UUID and no file."""
     path = uri.partition("?")[0]
-    return path if path.startswith("/static/") else re.sub(r"[^/]{20,}", lambda part: part[0] if _is_uuid(part[0]) else "…", path)
+    return path if path.startswith("/static/") else _LONG_PART.sub(lambda part: part[0] if _is_uuid(part[0]) else "…", path)
 
 
 def _is_uuid(text: str) -> bool:

@@ -4,6 +4,7 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
+from channels.routing import get_default_application
 from django.core.management.base import BaseCommand, CommandError
 
 from labportal.server import Server
@@ -17,13 +18,11 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for a free one (default: %(default)s)")
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
-        from labportal.asgi import application
-
         def say(url: str) -> None:
             self.stdout.write(f"Listening on {url}")
             self.stdout.flush()
 
-        server = Server(application, host=host, port=port, listening=say)
+        server = Server(get_default_application(), host=host, port=port, listening=say)
         server.run()
         if server.failure:
             raise CommandError(f"Cannot listen on {host} port {port}: {server.failure}")
