@@ -6,25 +6,31 @@ machine is in it, so that any process, on any host, finds it again.
 
 import uuid
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from machines.providers.types import MachineIdentity
 
 NAMESPACE = "urn:labportal:machine:1"
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+USER_NETWORK, ISOLATED_NETWORK = "user", "isolated"  # QEMU's own; the second lets nothing out
+FORWARDING_NETWORKS = (USER_NETWORK, ISOLATED_NETWORK)
 ET.register_namespace("lab", NAMESPACE)
 ET.register_namespace("qemu", _QEMU)
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What the metadata element says. `building`: a full copy was begun and not seen done."""
+    """What the metadata element says. `building_since`: its disk is being copied since then, and
+    not whole yet (seconds since the epoch; 0: it is whole)."""
 
     identity: MachineIdentity
     template: str = ""
     ssh_port: int = 0  # of the host, forwarded to the guest's 22; 0: none
     seed: str = ""  # digest of the seed the guest was given
-    building: bool = False
+    building_since: float = 0.0
+
+    def belongs_to(self, identity: MachineIdentity) -> bool:
+        return (self.identity.key, self.identity.portal) == (identity.key, identity.portal)
 
     def to_xml(self) -> str:
         return ET.tostring(self.element(), encoding="unicode")
@@ -39,7 +45,7 @@ class Label:
                 "template": self.template,
                 "ssh-port": str(self.ssh_port),
                 "seed": self.seed,
-                "building": "yes" if self.building else "no",
+                "building-since": f"{self.building_since:.0f}",
             },
         )
 
@@ -47,7 +53,7 @@ class Label:
     def parse(cls, text: str) -> "Label | None":
         """None where the text is no label of any portal."""
         try:
-            element = ET.fromstring(text)  # noqa: S314 - see above
+            element = ET.fromstring(text)  # noqa: S314 - libvirt's own
         except ET.ParseError:
             return None
         return cls.of(element)
@@ -55,7 +61,7 @@ class Label:
     @classmethod
     def of(cls, element: ET.Element) -> "Label | None":
         key, portal = element.get("key", ""), element.get("portal", "")
-        port = element.get("ssh-port", "0")
+        port, since = element.get("ssh-port", "0"), element.get("building-since", "0")
         if not key or not portal:
             return None
         return cls(
@@ -63,7 +69,7 @@ class Label:
             template=element.get("template", ""),
             ssh_port=int(port) if port.isdecimal() and int(port) < 65536 else 0,
             seed=element.get("seed", ""),
-            building=element.get("building") == "yes",
+            building_since=float(since) if since.isdecimal() else 0.0,
         )
 
 
@@ -78,11 +84,8 @@ class Definition:
     disk: str  # path on the hypervisor
     seed_disk: str = ""
     accelerated: bool = False
-    network: str = "user"  # "user": forwarded ports; otherwise the name of a libvirt network
+    network: str = USER_NETWORK  # one of FORWARDING_NETWORKS, or the name of a libvirt network
     vnc_listen: str = "127.0.0.1"
-
-    def with_port(self, port: int) -> "Definition":
-        return replace(self, label=replace(self.label, ssh_port=port))
 
     def to_xml(self) -> str:
         root = ET.Element("domain", {"type": "kvm" if self.accelerated else "qemu"})
@@ -124,7 +127,7 @@ class Definition:
         )
         ET.SubElement(ET.SubElement(devices, "video"), "model", {"type": "vga", "vram": "16384", "heads": "1"})
         ET.SubElement(devices, "memballoon", {"model": "virtio"})
-        if self.network == "user":
+        if self.network in FORWARDING_NETWORKS:
             self._user_network(root)
         else:
             interface = ET.SubElement(devices, "interface", {"type": "network"})
@@ -139,7 +142,8 @@ class Definition:
         commandline = ET.SubElement(root, f"{{{_QEMU}}}commandline")
         forward = f",hostfwd=tcp:127.0.0.1:{self.label.ssh_port}-:22" if self.label.ssh_port else ""
         device = f'{{"driver":"virtio-net-pci","netdev":"labnet0","mac":"{mac_address(self.ref)}","romfile":"","bus":"pci.0","addr":"0x1e"}}'
-        for value in ("-netdev", f"user,id=labnet0{forward}", "-device", device):
+        restricted = ",restrict=on" if self.network == ISOLATED_NETWORK else ""
+        for value in ("-netdev", f"user,id=labnet0{restricted}{forward}", "-device", device):
             ET.SubElement(commandline, f"{{{_QEMU}}}arg", {"value": value})
 
 
@@ -153,7 +157,7 @@ class Defined:
 
 
 def parse(xml: str) -> Defined:
-    root = ET.fromstring(xml)  # noqa: S314 - see above
+    root = ET.fromstring(xml)  # noqa: S314 - libvirt's own
     element = root.find(f"metadata/{{{NAMESPACE}}}machine")
     memory = root.find("memory")
     units = {"KiB": 1 / 1024, "MiB": 1, "GiB": 1024, "b": 1 / 1048576, "bytes": 1 / 1048576}
@@ -163,7 +167,7 @@ def parse(xml: str) -> Defined:
 
 def vnc_port(live_xml: str) -> int:
     """The port of the running machine's VNC server, 0 where it has none."""
-    graphics = ET.fromstring(live_xml).find("devices/graphics[@type='vnc']")  # noqa: S314 - see above
+    graphics = ET.fromstring(live_xml).find("devices/graphics[@type='vnc']")  # noqa: S314 - libvirt's own
     port = graphics.get("port", "0") if graphics is not None else "0"
     return int(port) if port.isdecimal() else 0
 
@@ -189,13 +193,13 @@ def existing_snapshot_xml(name: str, domain_xml: str) -> str:
     disks = ET.SubElement(root, "disks")
     ET.SubElement(disks, "disk", {"name": "vda", "snapshot": "internal"})
     ET.SubElement(disks, "disk", {"name": "vdb", "snapshot": "no"})
-    root.append(ET.fromstring(domain_xml))  # noqa: S314 - see above
+    root.append(ET.fromstring(domain_xml))  # noqa: S314 - libvirt's own
     return ET.tostring(root, encoding="unicode")
 
 
 def snapshot_facts(xml: str) -> tuple[float, bool]:
     """When it was taken, in seconds since the epoch, and whether the memory is in it."""
-    root = ET.fromstring(xml)  # noqa: S314 - see above
+    root = ET.fromstring(xml)  # noqa: S314 - libvirt's own
     return float(root.findtext("creationTime") or 0), root.findtext("state") == "running"
 
 

@@ -24,6 +24,8 @@ _CONNECTION = {
     libvirt.VIR_ERR_GNUTLS_ERROR,
     libvirt.VIR_ERR_NO_SERVER,
 }
+_CONNECTION_WORDS = ("client socket is closed", "connection reset", "failed to connect", "end of file while reading data", "cannot write data")
+_BUSY_WORDS = ("cannot acquire state change lock", 'failed to get "write" lock', "is still being allocated", "is still in use", "has asynchronous jobs")
 _BY_CODE: dict[int, type[ProviderError]] = {
     libvirt.VIR_ERR_AUTH_FAILED: AuthFailed,
     libvirt.VIR_ERR_AUTH_CANCELLED: AuthFailed,
@@ -53,7 +55,7 @@ def translate(error: libvirt.libvirtError) -> ProviderError:
     its own: it says "operation failed" or "internal error" for a full disk and a lost file."""
     code, text = error.get_error_code(), error.get_error_message() or str(error)
     lowered = text.lower()
-    if code in _CONNECTION or "client socket is closed" in lowered or "connection reset" in lowered or "failed to connect" in lowered:
+    if code in _CONNECTION or any(words in lowered for words in _CONNECTION_WORDS):
         return Unreachable(text)
     if "no space left" in lowered or "disk quota exceeded" in lowered:
         return StorageFull(text)
@@ -63,6 +65,6 @@ def translate(error: libvirt.libvirtError) -> ProviderError:
         return NoCapacity(text)
     if code == libvirt.VIR_ERR_OPERATION_INVALID and ("not running" in lowered or "is not active" in lowered):
         return NotRunning(text)
-    if "cannot acquire state change lock" in lowered or 'failed to get "write" lock' in lowered:
+    if any(words in lowered for words in _BUSY_WORDS):
         return Busy(text)
     return _BY_CODE.get(code, TaskFailed)(text)

@@ -3,11 +3,15 @@
 Everything goes through libvirt's storage API, so the pool may lie on another host.
 """
 
+import contextlib
 import json
+import re
 import subprocess
 import tempfile
 import xml.etree.ElementTree as ET
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +20,21 @@ import libvirt
 from machines.providers.errors import Busy, InvalidSpec, StorageFull, TaskFailed, TemplateMissing
 from machines.providers.types import TemplateInfo
 
-from .errors_map import is_absent
+from .errors_map import is_absent, translate
 
 BASELINE = "labportal-baseline"  # snapshot of the disk as it was made
 TEMPLATE_PREFIX = "template-"
 SPARE_MIB = 256  # a pool with less room than this gets no new machine
-GIB = 1024**3
-_CHUNK = 1024**2
+MIB, GIB = 1024**2, 1024**3
+_CHUNK = MIB
+
+
+@dataclass(frozen=True, slots=True)
+class CopyState:
+    """How far the copying of a disk is. `written`: when it last moved, seconds since the epoch; 0: not begun."""
+
+    at_work: bool = False
+    written: float = 0.0
 
 
 class Storage:
@@ -37,11 +49,11 @@ class Storage:
     # -- templates -------------------------------------------------------------------------
 
     def templates(self) -> list[TemplateInfo]:
-        self.template_pool.refresh(0)
+        _refresh(self.template_pool)
         found = []
         for volume in self.template_pool.listAllVolumes(0):
             name = volume.name()
-            if self._is_template(name):
+            if self._is_template(name) and _format(volume) == "qcow2":  # else it is still being imported
                 title = name.removeprefix(TEMPLATE_PREFIX).removesuffix(".qcow2")
                 found.append(TemplateInfo(ref=name, name=title, disk_gib=volume.info()[1] / GIB))
         return sorted(found, key=lambda template: template.ref)
@@ -60,15 +72,27 @@ class Storage:
             # libvirt remembers volumes; info() looks at the file itself.
             raise TemplateMissing(str(error)) from error
 
-    def add_template(self, ref: str, path: Path) -> TemplateInfo:
-        """Upload a qcow2 file. Raises StorageFull."""
+    def add_template(self, ref: str, path: Path) -> None:
+        """Send a qcow2 file. Raises StorageFull, InvalidSpec where there is a template of this name."""
         size = path.stat().st_size
-        self._require_room(size)
-        volume = self._replace_volume(self.template_pool, ref, size)
-        with path.open("rb") as file:
-            _upload(self.raw, volume, file.read, size)
-        self.template_pool.refresh(0)
-        return next(template for template in self.templates() if template.ref == ref)
+        self._require_room(self.template_pool, size)
+        try:
+            volume = self.template_pool.createXML(_volume_xml(ref, size, "raw"), 0)
+        except libvirt.libvirtError as error:
+            if _exists_already(error):
+                raise InvalidSpec(f"{ref} exists", message="There is a template of this name already.") from error
+            raise
+        try:
+            with path.open("rb") as file:
+                # The header last: until then it is no image, and nobody takes it for one.
+                head = file.read(_CHUNK)
+                _upload(self.raw, volume, file.read, len(head), size - len(head))
+                _upload(self.raw, volume, _reader(head), 0, len(head))
+        except BaseException:
+            with contextlib.suppress(libvirt.libvirtError):
+                volume.delete(0)
+            raise
+        _refresh(self.template_pool)
 
     def delete_template(self, ref: str) -> None:
         """Raises Busy while disks stand on it."""
@@ -76,66 +100,92 @@ class Storage:
         path = volume.path()
         self.pool.refresh(0)
         for other in self.pool.listAllVolumes(0):
-            backing = ET.fromstring(other.XMLDesc(0)).findtext("backingStore/path")  # noqa: S314 - see above
+            backing = ET.fromstring(other.XMLDesc(0)).findtext("backingStore/path")  # noqa: S314 - libvirt's own
             if backing == path:
                 raise Busy(f"{other.name()} stands on {ref}", message="Machines still stand on this template.")
         volume.delete(0)
 
     # -- disks of machines -----------------------------------------------------------------
 
-    def linked_disk(self, ref: str, template: str, disk_gib: int | None) -> str:
-        """A disk that holds only what differs from the template. Returns its path.
+    def linked_disk(self, ref: str, template: str, disk_gib: int | None) -> None:
+        """A disk that holds only what differs from the template. It is made by sending a few hundred
+        KiB that are the same for all machines of a template: an empty overlay with the baseline
+        snapshot in it already."""
+        volume, _size = self.template(template)
+        content = _empty_overlay(volume.path(), self.require_size(template, disk_gib))
+        self._require_room(self.pool, len(content))
+        self._put(disk_name(ref), content)
 
-        It is made by uploading a few hundred KiB that are the same for all machines of a
-        template: an empty overlay with the baseline snapshot in it already.
-        """
-        volume, size = self.template(template)
-        content = _empty_overlay(volume.path(), _size(size, disk_gib))
-        self._require_room(len(content))
-        return self._put(disk_name(ref), content)
+    def require_size(self, template: str, disk_gib: int | None) -> int:
+        """How large a disk of this template is to be, in bytes. Raises InvalidSpec, TemplateMissing."""
+        size = self.template(template)[1]
+        if disk_gib is None:
+            return size
+        if disk_gib * GIB < size:
+            raise InvalidSpec(f"{disk_gib} GiB is less than the template's {size} bytes", message="The disk is smaller than the template's.")
+        return disk_gib * GIB
 
-    def begin_full_disk(self, ref: str, template: str) -> None:
-        """Copy the template; blocks until that is done, which may take minutes. libvirt goes on
-        with it when the caller dies."""
+    def copy_disk(self, ref: str, template: str) -> None:
+        """Copy the whole template; blocks until that is done, which may take minutes."""
         volume, size = self.template(template)
-        self._require_room(int(volume.info()[2]))
+        self._require_room(self.pool, int(volume.info()[2]))
         self.delete(disk_name(ref))
         self.pool.createXMLFrom(_volume_xml(disk_name(ref), size, "qcow2"), volume, 0)
 
-    def full_disk_progress(self, ref: str, template: str) -> float | None:
-        """0 to 1 while the copy is at work, 1.0 when it is whole, None where there is none."""
+    def copy_state(self, ref: str) -> CopyState:
         volume = self.find(disk_name(ref))
         if volume is None:
-            return None
-        _type, capacity, allocation = volume.info()
+            return CopyState()
+        written = ET.fromstring(volume.XMLDesc(0)).findtext("target/timestamps/mtime")  # noqa: S314 - libvirt's own
+        stream = self.raw.newStream(0)
         try:
-            volume.resize(capacity, 0)  # refused while it is being written, otherwise changes nothing
+            volume.download(stream, 0, 1, 0)  # refused while it is being written
         except libvirt.libvirtError as error:
-            if "allocated" in str(error) or "in use" in str(error):
-                try:
-                    total = self.template(template)[0].info()[2]
-                except TemplateMissing:
-                    total = capacity
-                return min(0.99, allocation / total) if total else 0.0
+            if isinstance(translate(error), Busy):
+                return CopyState(at_work=True, written=float(written or 0))
             raise
-        return 1.0
+        stream.abort()
+        return CopyState(written=float(written or 0))
+
+    def copy_progress(self, ref: str, template: str) -> float | None:
+        """0 to 1; None where that cannot be told."""
+        volume = self.find(disk_name(ref))
+        if volume is None:
+            return 0.0
+        try:
+            total = self.template(template)[0].info()[2]
+        except TemplateMissing:
+            return None
+        return min(1.0, volume.info()[2] / total) if total else None
 
     def grow(self, ref: str, disk_gib: int | None) -> None:
         """Make the disk as large as `disk_gib`. Raises InvalidSpec where it is larger already."""
-        volume = self._disk(ref)
         if disk_gib is None:
             return
+        volume = self._disk(ref)
         capacity, wanted = int(volume.info()[1]), disk_gib * GIB
         if wanted < capacity:
             raise InvalidSpec(f"the disk has {capacity} bytes, more than {disk_gib} GiB", message="A disk can only grow.")
         if wanted > capacity:
             volume.resize(wanted, 0)
 
-    def seed_disk(self, ref: str, content: bytes) -> str:
-        return self._put(seed_name(ref), content)
+    def seed_disk(self, ref: str, content: bytes) -> None:
+        self._put(seed_name(ref), content)
 
-    def disk_path(self, ref: str) -> str:
-        return str(self._disk(ref).path())
+    def require_disk(self, ref: str) -> None:
+        """Raises TaskFailed where the file is gone."""
+        self._disk(ref).info()
+
+    def path_of(self, name: str) -> str:
+        """Where the volume is, or will be, on the hypervisor."""
+        return f"{self._folder}/{name}"
+
+    @cached_property
+    def _folder(self) -> str:
+        path = ET.fromstring(self.pool.XMLDesc(0)).findtext("target/path")  # noqa: S314 - libvirt's own
+        if not path:
+            raise InvalidSpec(f"pool {self.pool.name()} is no folder", message="The cluster's storage pool has to be a folder.")
+        return path
 
     def delete_all(self, ref: str) -> None:
         self.delete(disk_name(ref))
@@ -160,47 +210,50 @@ class Storage:
                 self.pool.refresh(0)
 
     def free_mib(self) -> int:
-        return int(self.pool.info()[3] // 1024**2)
+        return int(self.pool.info()[3] // MIB)
 
     def _disk(self, ref: str) -> Any:
+        """The disk's volume, known to libvirt as the qcow2 that it is. Raises TaskFailed, Busy."""
         volume = self.find(disk_name(ref))
-        if volume is None:
-            self.pool.refresh(0)  # written by somebody else, for instance before the daemon came up
+        if volume is None or _format(volume) != "qcow2":
+            # Sent, or put there, a moment ago: libvirt has not looked into it yet.
+            _refresh(self.pool)
             volume = self.find(disk_name(ref))
+        try:
+            if volume is not None:
+                volume.info()  # libvirt remembers volumes; this looks at the file itself
+        except libvirt.libvirtError:
+            volume = None
         if volume is None:
             raise TaskFailed(f"no volume {disk_name(ref)}", message="The machine's disk is gone from the cluster.")
+        if _format(volume) != "qcow2":
+            raise Busy(f"pool {self.pool.name()} was not read again yet")
         return volume
 
-    def _put(self, name: str, content: bytes) -> str:
-        volume = self._replace_volume(self.pool, name, len(content))
-        view = memoryview(content)
-        position = 0
-
-        def read(count: int) -> bytes:
-            nonlocal position
-            piece = bytes(view[position : position + count])
-            position += len(piece)
-            return piece
-
-        _upload(self.raw, volume, read, len(content))
-        return str(volume.path())
-
-    def _replace_volume(self, pool: Any, name: str, size: int) -> Any:
-        xml = _volume_xml(name, size, "raw")
+    def _put(self, name: str, content: bytes) -> None:
+        xml = _volume_xml(name, len(content), "raw")
         try:
-            return pool.createXML(xml, 0)
+            volume = self.pool.createXML(xml, 0)
         except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_STORAGE_VOL_EXIST and "already exists" not in str(error):
+            if not _exists_already(error):
                 raise
-        # What is there was left by an attempt that died before the machine was defined.
-        pool.refresh(0)
-        pool.storageVolLookupByName(name).delete(0)
-        return pool.createXML(xml, 0)
+            # It was left by an attempt that died before the machine was defined.
+            _refresh(self.pool)
+            self.pool.storageVolLookupByName(name).delete(0)
+            volume = self.pool.createXML(xml, 0)
+        _upload(self.raw, volume, _reader(content), 0, len(content))
 
-    def _require_room(self, size: int) -> None:
-        free = self.free_mib()
-        if free - size // 1024**2 < SPARE_MIB:
-            raise StorageFull(f"pool {self.pool.name()} has {free} MiB left")
+    def _require_room(self, pool: Any, size: int) -> None:
+        free = int(pool.info()[3])
+        if free - size < SPARE_MIB * MIB:
+            raise StorageFull(f"pool {pool.name()} has {free // MIB} MiB left")
+
+
+def template_ref(name: str) -> str:
+    """Raises InvalidSpec."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", name):
+        raise InvalidSpec(f"{name!r}", message="A template's name has letters, digits, dots and dashes.")
+    return f"{TEMPLATE_PREFIX}{name}.qcow2"
 
 
 def disk_name(ref: str) -> str:
@@ -209,14 +262,6 @@ def disk_name(ref: str) -> str:
 
 def seed_name(ref: str) -> str:
     return f"{ref}-seed.iso"
-
-
-def _size(template_bytes: int, disk_gib: int | None) -> int:
-    if disk_gib is None:
-        return template_bytes
-    if disk_gib * GIB < template_bytes:
-        raise InvalidSpec(f"{disk_gib} GiB is less than the template's {template_bytes} bytes", message="The disk is smaller than the template's.")
-    return disk_gib * GIB
 
 
 @lru_cache(maxsize=64)
@@ -271,10 +316,40 @@ def _volume_xml(name: str, size: int, kind: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def _upload(raw: Any, volume: Any, read: Any, size: int) -> None:
+def _refresh(pool: Any) -> None:
+    """Have libvirt look at the folder again. It refuses while volumes are being copied; what it knows is fresh enough then."""
+    try:
+        pool.refresh(0)
+    except libvirt.libvirtError as error:
+        if not isinstance(translate(error), Busy):
+            raise
+
+
+def _format(volume: Any) -> str:
+    found = ET.fromstring(volume.XMLDesc(0)).find("target/format")  # noqa: S314 - libvirt's own
+    return found.get("type", "") if found is not None else ""
+
+
+def _exists_already(error: libvirt.libvirtError) -> bool:
+    return error.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST or "already exists" in str(error)
+
+
+def _reader(content: bytes) -> Callable[[int], bytes]:
+    view, position = memoryview(content), 0
+
+    def read(count: int) -> bytes:
+        nonlocal position
+        piece = bytes(view[position : position + count])
+        position += len(piece)
+        return piece
+
+    return read
+
+
+def _upload(raw: Any, volume: Any, read: Callable[[int], bytes], offset: int, length: int) -> None:
     stream = raw.newStream(0)
     try:
-        volume.upload(stream, 0, size, 0)
+        volume.upload(stream, offset, length, 0)
         while piece := read(_CHUNK):
             sent = 0
             while sent < len(piece):
