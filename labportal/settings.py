@@ -124,8 +124,9 @@ except (ValueError, environ.ImproperlyConfigured) as error:
 if DATABASES["default"]["ENGINE"] not in {"django.db.backends.sqlite3", "django.db.backends.postgresql"}:
     raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:// or postgres://.")
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    # Web, worker and watcher write to one file, each in its turn (labportal.sqlite). IMMEDIATE takes the write lock where a transaction
-    # begins, so none dies in the middle with "database is locked" (docs/architecture.md, Database).
+    # Web, worker and watcher write to one file. IMMEDIATE takes the write lock where a transaction
+    # begins, so none dies in the middle with "database is locked", and our backend lets everybody
+    # have it in turn (docs/architecture.md, Database).
     DATABASES["default"]["ENGINE"] = "labportal.sqlite"
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
