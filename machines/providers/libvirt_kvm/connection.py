@@ -11,7 +11,7 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import libvirt
@@ -44,6 +44,15 @@ def _ensure_event_loop() -> None:
 
         threading.Thread(target=run, name="libvirt-events", daemon=True).start()
         _event_loop_of = os.getpid()
+
+
+@contextlib.contextmanager
+def _where_supported() -> Iterator[None]:
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
 
 
 class _Caller:
@@ -95,8 +104,10 @@ class Connection:
         if self._raw is None:
             _ensure_event_loop()
             raw = libvirt.open(self.uri)
-            raw.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_MISSES)
-            raw.registerCloseCallback(self._on_close, None)
+            with _where_supported():  # without a wire there is nothing to keep alive
+                raw.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_MISSES)
+            with _where_supported():
+                raw.registerCloseCallback(self._on_close, None)
             for event in (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT):
                 raw.domainEventRegisterAny(None, event, self._on_event, None)
             self._lost = False

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("libvirt")
 
-from tests.guests.hypervisor import Hypervisor, running_hypervisor  # noqa: E402 - only where libvirt is installed
+from tests.guests.hypervisor import Hypervisor, running_hypervisor
 
 
 @pytest.fixture(scope="session")
