@@ -6,6 +6,7 @@ back to the machine's page, or shows that page with the reason and status 409.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,9 @@ from django.shortcuts import redirect, render
 from django.template.defaultfilters import date as date_format
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
@@ -85,12 +88,11 @@ def _ask_restart(request: HttpRequest, machine: Machine) -> Question:
 def _ask_revert(request: HttpRequest, machine: Machine) -> Question:
     snapshot = _text(request, "snapshot")
     since = changed_since(machine, snapshot)
-    when = {"when": date_format(timezone.localtime(since), "l j F Y, H:i")} if since else {}
     goal = {"machine": machine, "snapshot": snapshot}
     return Question(
         title=_("Revert %(machine)s to “%(snapshot)s”") % goal if snapshot else _("Revert %(machine)s to how it was made") % goal,
         lost=[
-            _("Everything changed in the machine since %(when)s is lost: files, settings and installed programs.") % when
+            format_html(_("Everything changed in the machine since {when} is lost: files, settings and installed programs."), when=_moment(since))
             if since
             else _("Everything changed in the machine since then is lost: files, settings and installed programs."),
             _("Snapshots stay. If the machine is on, it is started again afterwards."),
@@ -98,6 +100,11 @@ def _ask_revert(request: HttpRequest, machine: Machine) -> Question:
         verb=_("Revert"),
         busy=_("Reverting…"),
     )
+
+
+def _moment(moment: datetime) -> SafeString:
+    """Date and time; where scripts run, in the person's zone (js/times.js)."""
+    return format_html('<time datetime="{}" data-moment>{}</time>', moment.isoformat(), date_format(timezone.localtime(moment), "l j F Y, H:i"))
 
 
 def _ask_delete_snapshot(request: HttpRequest, machine: Machine) -> Question:

@@ -155,23 +155,34 @@ class Happening:
 _TONES = {OperationState.SUCCEEDED: "good", OperationState.FAILED: "bad", OperationState.CANCELLED: ""}
 
 
-def _recorded() -> dict[str, tuple[str, str]]:
-    """Records of a machine beside its operations, in words, with their tone."""
-    return {
-        "machine.credentials": (_("Sign-in shown"), ""),
-        "machine.seen_on": (_("Found switched on"), ""),
-        "machine.seen_off": (_("Found switched off"), ""),
-        "machine.not_found": (_("Not found on the cluster any more"), "bad"),
-        "console.opened": (_("Console opened"), ""),
-        "class.assigned": (_("Given to its owner"), ""),
-    }
+# What is recorded of a machine beside its operations.
+_RECORDED = ("machine.credentials", "machine.seen_on", "machine.seen_off", "machine.not_found", "console.open", "pool.assign")
+
+
+def _recorded(entry: AuditEntry) -> Happening:
+    tone = ""
+    match entry.action, entry.outcome:
+        case "machine.seen_on", _outcome:
+            title = _("Switched on outside the portal")
+        case "machine.seen_off", _outcome:
+            title = _("Switched off, from inside or outside the portal")
+        case "machine.not_found", _outcome:
+            title, tone = _("Not found on the cluster any more"), "bad"
+        case "console.open", "ok":
+            title = _("Screen opened") if entry.data.get("kind") == "screen" else _("Terminal opened")
+        case "console.open", _outcome:
+            title, tone = _("A console was refused"), "bad"
+        case "pool.assign", _outcome:
+            title = _("Given to %(student)s") % {"student": entry.data.get("student", "")}
+        case _other:
+            title = _("User and password shown")
+    return Happening(at=entry.at, tone=tone, title=title, who=str(entry.actor or ""))
 
 
 def timeline(machine: Machine, *, before: datetime | None = None, length: int = 12) -> tuple[list[Happening], datetime | None]:
     """What happened to the machine, newest first, and the moment to ask from for what came earlier."""
     operations = machine.operations.select_related("requested_by").prefetch_related("events").order_by("-created_at")
-    words = _recorded()
-    records = AuditEntry.objects.filter(object_type="machine", object_id=str(machine.key), action__in=list(words)).select_related("actor").order_by("-at")
+    records = AuditEntry.objects.filter(object_type="machine", object_id=str(machine.key), action__in=_RECORDED).select_related("actor").order_by("-at")
     if before is not None:
         operations, records = operations.filter(created_at__lt=before), records.filter(at__lt=before)
     happened = [
@@ -186,10 +197,7 @@ def timeline(machine: Machine, *, before: datetime | None = None, length: int = 
         )
         for operation in operations[: length + 1]
     ]
-    happened += [
-        Happening(at=entry.at, tone=words[entry.action][1], title=words[entry.action][0], who=str(entry.actor or entry.actor_name))
-        for entry in records[: length + 1]
-    ]
+    happened += [_recorded(entry) for entry in records[: length + 1]]
     happened.sort(key=lambda happening: happening.at, reverse=True)
     return happened[:length], (happened[length - 1].at if len(happened) > length else None)
 

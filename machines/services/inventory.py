@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.services import audit
 from machines.lifecycle import Event, State
 from machines.models import Cluster, Machine, Node
 from machines.providers.base import Provider
@@ -99,6 +100,7 @@ def _write(changes: list[reconcile.Change]) -> None:
             if change.event is not None:
                 problem = _("The cluster does not find this machine any more.") if change.event is Event.NOT_FOUND else ""
                 transitions.apply(machine, change.event, problem=problem, code="missing" if problem else "", **columns)
+                audit.record(f"machine.{change.event}", acting_user=None, target=machine)
                 log.info("machine %s: %s, now %s", machine.key, change.event, machine.state)
             else:
                 for column, value in columns.items():

@@ -185,7 +185,7 @@ def test_the_password_is_shown_on_demand_and_the_look_recorded(client, owner):
         assert "no-store" in response.headers["Cache-Control"]
     assert AuditEntry.objects.filter(action="machine.credentials", actor=owner).count() == 2
     assert "s3cret-word" not in str(list(AuditEntry.objects.values()))
-    assert "Sign-in shown" in client.get(page(machine)).content.decode()
+    assert "User and password shown" in client.get(page(machine)).content.decode()
 
 
 # -- lists -------------------------------------------------------------------------------------

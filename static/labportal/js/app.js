@@ -1,6 +1,6 @@
 // What every page does: answers a click at once, copies, opens dialogs, keeps times going.
 import { refreshAll, refreshAround, startLive } from "./live.js";
-import { startTimes } from "./times.js";
+import { showTimes, startTimes } from "./times.js";
 
 const toasts = document.getElementById("toasts");
 const dialog = document.getElementById("dialog");
@@ -150,6 +150,7 @@ async function openDialog(link) {
     dialog.innerHTML = await answer.text();
     dialog.returnFocus = link.id || link.closest("details.menu")?.id;
     link.closest("details.menu")?.removeAttribute("open");
+    showTimes(dialog);
     window.htmx?.process(dialog);
     dialog.showModal();
     dialog.querySelector("[autofocus]")?.focus();

@@ -2,7 +2,9 @@
 
 const root = document.documentElement.dataset;
 const units = (root.wordsUnits ?? "s min h d").split(" ");
-const absolute = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "long", timeStyle: "medium" });
+const language = document.documentElement.lang === "en" ? "en-GB" : document.documentElement.lang;
+const absolute = new Intl.DateTimeFormat(language, { dateStyle: "long", timeStyle: "medium" });
+const moments = new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const time = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
 export function span(seconds) {
@@ -19,15 +21,16 @@ export function showTime(element) {
   if (element.dataset.ago !== undefined) element.textContent = root.wordsAgo.replace("%s", words);
   else if (element.dataset.elapsed !== undefined) element.textContent = words;
   else if (element.dataset.clock !== undefined) element.textContent = time.format(moment);
+  else if (element.dataset.moment !== undefined) element.textContent = moments.format(moment);
   element.title = absolute.format(moment);
 }
 
-function show(element) {
-  for (const found of element.querySelectorAll("time[data-ago], time[data-elapsed], time[data-clock]")) showTime(found);
+export function showTimes(element) {
+  for (const found of element.querySelectorAll("time[data-ago], time[data-elapsed], time[data-clock], time[data-moment]")) showTime(found);
 }
 
 export function startTimes() {
-  show(document);
-  setInterval(() => show(document), 1000);
-  document.addEventListener("htmx:afterSettle", (event) => show(event.target));
+  showTimes(document);
+  setInterval(() => showTimes(document), 1000);
+  document.addEventListener("htmx:afterSettle", (event) => showTimes(event.target));
 }
