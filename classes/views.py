@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import User
+from machines.selectors import display
 from machines.services.refusal import Refused
 
 from . import selectors
@@ -130,6 +131,8 @@ def _teaching(request: HttpRequest, lab_class: LabClass) -> dict[str, Any]:
     return {
         "lab_class": lab_class,
         "cluster": lab_class.template.cluster,
+        "stale": display.is_stale(lab_class.template.cluster),
+        "stale_after": int(display.STALE_AFTER.total_seconds()),
         "progress": selectors.pool_progress(lab_class),
         "students": selectors.students(lab_class),
         "page": page,

@@ -16,7 +16,7 @@ from machines.services.refusal import Refused
 
 from . import pool
 
-_SLUG_LENGTH = 32  # leaves room for a number that tells equal names apart
+_SLUG_LENGTH = 24  # machine names stay short enough to be read in a table
 
 
 def create_class(
@@ -86,7 +86,7 @@ def restore_class(lab_class: LabClass, *, acting_user: User) -> None:
 def _insert(lab_class: LabClass) -> LabClass:
     """Save with the first slug that is not taken. Machines carry it in their host names, which
     know letters, digits and dashes alone."""
-    stem = slugify(lab_class.name).replace("_", "-")[:_SLUG_LENGTH].strip("-") or "class"
+    stem = _shortened(slugify(lab_class.name).replace("_", "-")).strip("-") or "class"
     taken = set(LabClass.objects.filter(slug__startswith=stem).values_list("slug", flat=True))
     candidates = (slug for slug in [stem, *(f"{stem}-{number}" for number in range(2, 1000))] if slug not in taken)
     for slug in candidates:
@@ -98,3 +98,11 @@ def _insert(lab_class: LabClass) -> LabClass:
             continue
         return lab_class
     raise Refused(_("There are too many classes of this name. Choose another."), code="name_taken")
+
+
+def _shortened(slug: str) -> str:
+    """Whole words, as many as there is room for."""
+    if len(slug) <= _SLUG_LENGTH:
+        return slug
+    words = slug[: _SLUG_LENGTH + 1].rpartition("-")[0]
+    return words or slug[:_SLUG_LENGTH]

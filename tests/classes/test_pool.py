@@ -207,8 +207,8 @@ def test_what_is_at_it_already_is_not_asked_twice():
 
 
 def test_slugs_differ_and_suit_host_names():
-    slugs = [make_class(name).slug for name in ("Web basics", "Web_basics", "Web  Basics!", "机器", "-x-")]
-    assert slugs == ["web-basics", "web-basics-2", "web-basics-3", "class", "x"]
+    slugs = [make_class(name).slug for name in ("Web basics", "Web_basics", "Web  Basics!", "机器", "-x-", "Security of the web and of its users", "x" * 90)]
+    assert slugs == ["web-basics", "web-basics-2", "web-basics-3", "class", "x", "security-of-the-web-and", "x" * 24]
 
 
 def test_a_new_size_holds_for_machines_made_from_now_on():

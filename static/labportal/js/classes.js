@@ -12,6 +12,7 @@ function show() {
   words.dataset.none ??= words.textContent;
   words.textContent = count === 0 ? words.dataset.none : count === 1 ? words.dataset.one : words.dataset.many.replace("%s", count);
   form.querySelector(".bulk").classList.toggle("sticks", count > 0);
+  form.querySelector(".bulk").classList.toggle("idle", count === 0);
   for (const button of form.querySelectorAll(".bulk button")) button.disabled = count === 0;
   const whole = form.querySelector("[data-choose-all]");
   whole.hidden = false;
