@@ -8,7 +8,11 @@ from django.db import connection
 
 @pytest.fixture
 def file_database(transactional_db, tmp_path):
-    """SQLite in a file as an installation has it, where connections of several threads wait for each other."""
+    """The database as an installation has it, where connections of several threads wait for each
+    other: SQLite in a file. PostgreSQL is that already."""
+    if connection.vendor != "sqlite":
+        yield
+        return
     connection.ensure_connection()
     settings, in_memory = connection.settings_dict, (connection.settings_dict["NAME"], connection.connection)
     with sqlite3.connect(tmp_path / "portal.sqlite3") as copy:

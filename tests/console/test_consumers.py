@@ -7,6 +7,7 @@ import json
 import asyncssh
 import pytest
 from channels.db import database_sync_to_async
+from django.db import connections
 from django.test import Client
 
 from accounts.models import AuditEntry
@@ -26,6 +27,13 @@ from .browser import Socket
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SCREEN, TERMINAL = "/console/screen/", "/console/terminal/"
+
+
+@pytest.fixture(autouse=True)
+async def connections_closed():
+    """The thread that coroutines reach the database by keeps its connection, and PostgreSQL then its test database."""
+    yield
+    await database_sync_to_async(connections.close_all)()
 
 
 @pytest.fixture
