@@ -83,6 +83,19 @@ def restore_class(lab_class: LabClass, *, acting_user: User) -> None:
         publish(pool.topic(lab_class))
 
 
+def hand_over(lab_class: LabClass, teacher: User, *, acting_user: User) -> None:
+    """Give the class to another teacher; the one before sees it and its machines no more."""
+    with transaction.atomic():
+        pool.lock(lab_class)
+        before = lab_class.teacher
+        if before == teacher:
+            return
+        lab_class.teacher = teacher
+        lab_class.save(update_fields=["teacher"])
+        audit.record("class.hand_over", acting_user=acting_user, target=lab_class, before=before.get_username(), after=teacher.get_username())
+        publish(pool.topic(lab_class), f"owner:{before.pk}", f"owner:{teacher.pk}")
+
+
 def _insert(lab_class: LabClass) -> LabClass:
     """Save with the first slug that is not taken. Machines carry it in their host names, which
     know letters, digits and dashes alone."""

@@ -61,7 +61,7 @@ def _end(lab_class: LabClass, enrolments: Sequence[Enrolment], *, acting_user: U
         places = list(PoolMachine.objects.filter(enrolment__in=ending).select_related("machine", "lab_class"))
         batch = None
         if places:
-            title = ngettext("%(count)d used machine of %(class)s replaced", "%(count)d used machines of %(class)s replaced", len(places))
+            title = ngettext("Replace %(count)d used machine of %(class)s", "Replace %(count)d used machines of %(class)s", len(places))
             batch = Batch.objects.create(title=title % {"count": len(places), "class": lab_class}, requested_by=acting_user)
             pool.replace(lab_class, places, acting_user=acting_user, batch=batch)
         for enrolment in ending:

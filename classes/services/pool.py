@@ -82,7 +82,7 @@ def remove_machines(lab_class: LabClass, places: Sequence[PoolMachine], *, actin
         ours = _current(lab_class, places)
         if not ours:
             raise Refused(_("These machines are not in the class any more."), code="gone")
-        title = ngettext("%(count)d machine of %(class)s deleted", "%(count)d machines of %(class)s deleted", len(ours))
+        title = ngettext("Delete %(count)d machine of %(class)s", "Delete %(count)d machines of %(class)s", len(ours))
         batch = Batch.objects.create(title=title % {"count": len(ours), "class": lab_class}, requested_by=acting_user)
         for place in ours:
             retire(place, acting_user=acting_user, batch=batch, priority=Priority.BULK)
