@@ -38,7 +38,7 @@ MESSAGE_LIMIT = 1024 * 1024  # the largest message a browser may send
 PING_SECONDS, PONG_SECONDS = 20, 30
 HANDSHAKE_SECONDS = 20
 LINGER_SECONDS = 5  # for the last bytes of a closed socket
-GRACE_SECONDS = 3  # for requests at work when the server is told to end
+GRACE_SECONDS = 3  # for what is at work when the server is told to end
 
 access_log = logging.getLogger("labportal.access")
 
@@ -309,22 +309,17 @@ class Server(daphne_server.Server):  # type: ignore[misc]
     async def _end_applications(self) -> None:
         for port in self._ports:
             port.stopListening()
-        requests: list[asyncio.Future[None]] = []
-        sockets: list[asyncio.Future[None]] = []
+        running: list[asyncio.Future[None]] = []
         for protocol, details in self.connections.items():
-            is_socket = isinstance(protocol, WebSocketProtocol)
-            if is_socket:
+            application = details.get("application_instance")
+            if application is not None and not application.done():
+                running.append(application)
+            if isinstance(protocol, WebSocketProtocol):
                 protocol.close(1001, "restart")  # browsers come back, to the next server
-            if (running := details.get("application_instance")) is not None and not running.done():
-                (sockets if is_socket else requests).append(running)
-        for running in sockets:
-            running.cancel()
-        if requests:
-            await asyncio.wait(requests, timeout=GRACE_SECONDS)
-        for running in requests:
-            running.cancel()
-        if sockets:
-            await asyncio.wait(sockets, timeout=GRACE_SECONDS)
+                if application is not None:
+                    application.cancel()
+        if running:  # requests may end, sockets write down that they did
+            await asyncio.wait(running, timeout=GRACE_SECONDS)
 
 
 def log_access(protocol: Any, action: str, details: dict[str, Any]) -> None:
