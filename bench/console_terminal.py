@@ -20,6 +20,7 @@ from bench.console_rig import RELAY_CORE, RIG_CORE, Portal, free_port, on_core, 
 
 READY = b"<<GO>>"
 SAY_READY = "printf '<<%s>>' GO"  # not as the line that is typed says it
+STOPPED = b"[stopped]"
 FILE_BYTES = 64_000_000
 
 
@@ -29,7 +30,8 @@ class Sshd:
     username: str
     key_file: Path
     private_key: str
-    file: Path  # text like a log, for floods
+    file: Path  # text like a log
+    flood: Path  # a script that says it without end, and STOPPED at ^C
 
 
 @contextmanager
@@ -54,6 +56,8 @@ def sshd(folder: Path) -> Iterator[Sshd]:
     ]
     text = "".join(lines).encode()
     file.write_bytes(text * (FILE_BYTES // len(text) + 1))
+    flood = folder / "flood"
+    flood.write_text(f"trap 'printf {STOPPED.decode()}; exit' INT\nwhile :; do cat {file}; done\n")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     program = next((path for path in ("/usr/sbin/sshd", "/usr/bin/sshd") if Path(path).exists()), None) or sys.exit(
@@ -62,7 +66,7 @@ def sshd(folder: Path) -> Iterator[Sshd]:
     with subprocess.Popen(on_core(RIG_CORE, program, "-D", "-f", str(folder / "config"), "-E", str(folder / "sshd.log"))) as process:
         try:
             wait_for_port(port)
-            yield Sshd(port, getpass.getuser(), folder / "user", (folder / "user").read_text(), file)
+            yield Sshd(port, getpass.getuser(), folder / "user", (folder / "user").read_text(), file, flood)
         finally:
             process.terminate()
 
@@ -193,14 +197,14 @@ class Terminal(Shell):
     def close(self) -> None:
         self.socket.close()
 
-    def interrupt(self, file: Path, speed: float, after: float) -> float:
+    def interrupt(self, flood: Path, speed: float, after: float) -> float:
         """Seconds from ^C, pressed `after` seconds into a flood, until the shell's answer to it,
         for a browser that takes `speed` bytes a second."""
-        mark = b"<<STOPPED>>"
-        self.write(f"trap \"printf '<<%s>>' STOPPED; exit\" INT; while :; do cat {file}; done\n".encode())
+        self.write(f"sh {flood}\n".encode())
+        self.read_until(b": request ")
         seen, taken = b"", 0
         began, pressed = time.perf_counter(), 0.0
-        while mark not in seen:
+        while STOPPED not in seen:
             now = time.perf_counter() - began
             if not pressed and now >= after:
                 self.write(b"\x03")
@@ -211,5 +215,5 @@ class Terminal(Shell):
                 continue
             data = self.socket.recv(min(due, 65536))
             taken += len(data)
-            seen = seen[-len(mark) :] + self._payload_of(data)
+            seen = seen[-len(STOPPED) :] + self._payload_of(data)
         return time.perf_counter() - began - pressed
