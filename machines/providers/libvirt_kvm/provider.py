@@ -186,7 +186,6 @@ class LibvirtProvider(LibvirtGuests):
     def begin_create(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
         require_sizes(spec)
         content, digest = seed_image(identity, spec)
-
         copying = TaskRef(ref, "copy")
 
         def copy(raw: Any) -> None:
@@ -206,15 +205,15 @@ class LibvirtProvider(LibvirtGuests):
             if found is not None:
                 return copying if found[1].building_since else None
             storage = self._storage(raw)
-            storage.template(spec.template)
+            storage.require_size(spec.template, spec.disk_gib)
             label = Label(identity, template=spec.template, ssh_port=self._port(), seed=digest)
+            if spec.linked:
+                storage.linked_disk(ref, spec.template, spec.disk_gib)
             if content:
                 storage.seed_disk(ref, content)
             if spec.linked:
-                storage.linked_disk(ref, spec.template, spec.disk_gib)
                 self._define(raw, ref, label, spec)
                 return None
-            storage.require_size(spec.template, spec.disk_gib)
             self._define(raw, ref, replace(label, building_since=time.time()), spec)
             # The label is there; the copy goes on by itself.
             return self._in_background(copy, copying)

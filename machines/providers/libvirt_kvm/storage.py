@@ -17,7 +17,7 @@ from typing import Any
 
 import libvirt
 
-from machines.providers.errors import Busy, InvalidSpec, StorageFull, TaskFailed, TemplateMissing
+from machines.providers.errors import Busy, InvalidSpec, StorageFull, TaskFailed, TemplateMissing, Unreachable
 from machines.providers.types import TemplateInfo
 
 from .errors_map import is_absent, translate
@@ -214,21 +214,28 @@ class Storage:
 
     def _disk(self, ref: str) -> Any:
         """The disk's volume, known to libvirt as the qcow2 that it is. Raises TaskFailed, Busy."""
-        volume = self.find(disk_name(ref))
-        if volume is None or _format(volume) != "qcow2":
+        volume, kind = self._look_at(disk_name(ref))
+        if kind != "qcow2":
             # Sent, or put there, a moment ago: libvirt has not looked into it yet.
             _refresh(self.pool)
-            volume = self.find(disk_name(ref))
-        try:
-            if volume is not None:
-                volume.info()  # libvirt remembers volumes; this looks at the file itself
-        except libvirt.libvirtError:
-            volume = None
+            volume, kind = self._look_at(disk_name(ref))
         if volume is None:
             raise TaskFailed(f"no volume {disk_name(ref)}", message="The machine's disk is gone from the cluster.")
-        if _format(volume) != "qcow2":
+        if kind != "qcow2":
             raise Busy(f"pool {self.pool.name()} was not read again yet")
         return volume
+
+    def _look_at(self, name: str) -> tuple[Any | None, str]:
+        """The volume and its format; None where there is no such file, whatever libvirt remembers."""
+        volume = self.find(name)
+        try:
+            if volume is not None:
+                volume.info()
+                return volume, _format(volume)
+        except libvirt.libvirtError as error:
+            if isinstance(translate(error), Unreachable):
+                raise
+        return None, ""
 
     def _put(self, name: str, content: bytes) -> None:
         xml = _volume_xml(name, len(content), "raw")
