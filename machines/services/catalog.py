@@ -32,3 +32,10 @@ def sync_templates(cluster: Cluster, provider: Provider | None = None) -> list[T
         if changed:
             publish(f"cluster:{cluster.pk}")
     return list(cluster.templates.filter(present=True))
+
+
+def import_template(cluster: Cluster, path: str, name: str) -> Template:
+    """Take a disk image or a Vagrant box as a template of this cluster. Raises InvalidSpec, StorageFull, Unreachable, Unsupported."""
+    provider = gateway.provider_for(cluster)
+    info = provider.import_template(path, name)
+    return next(template for template in sync_templates(cluster, provider) if template.ref == info.ref)
