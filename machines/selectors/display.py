@@ -27,13 +27,15 @@ class Shown:
     word: str
 
 
-_SHOWN = {
+ICONS = {
     State.RUNNING: ("on", "circle-fill"),
     State.STOPPED: ("off", "circle"),
     State.FAILED: ("bad", "exclamation-triangle-fill"),
     State.MISSING: ("lost", "question-circle-fill"),
     State.DESTROYED: ("off", "x-lg"),
 }
+
+STALE_ICON = "question-lg"
 
 
 def is_stale(cluster: Cluster, now: datetime | None = None) -> bool:
@@ -44,10 +46,10 @@ def is_stale(cluster: Cluster, now: datetime | None = None) -> bool:
 def shown(machine: Machine) -> Shown:
     state = State(machine.state)
     if state in (State.RUNNING, State.STOPPED) and is_stale(machine.cluster):
-        return Shown("stale", "question-lg", _("Last seen on") if state is State.RUNNING else _("Last seen off"))
+        return Shown("stale", STALE_ICON, _("Last seen on") if state is State.RUNNING else _("Last seen off"))
     if is_booting(machine):
         return Shown("on", "circle-fill", _("On, booting"))
-    tone, icon = _SHOWN.get(state, ("moving", ""))
+    tone, icon = ICONS.get(state, ("moving", ""))
     return Shown(tone, icon, str(machine.get_state_display()))
 
 

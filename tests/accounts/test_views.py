@@ -1,0 +1,110 @@
+"""Signing up, in and out, and what people change about themselves."""
+
+import re
+
+import pytest
+from django.core import mail
+from django.urls import reverse
+
+from accounts.models import AuditEntry, Role, User
+from tests.factories import PASSWORD, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+def sign_up(client, **values):
+    data = {"username": "grace", "email": "grace@uni.test", "password1": "an admirable compiler", **values}
+    return client.post(reverse("account_signup"), data)
+
+
+def test_whoever_signs_up_is_a_student_and_signed_in(client):
+    assert sign_up(client).status_code == 302
+    user = User.objects.get(username="grace")
+    assert (user.role, user.is_staff, user.is_superuser) == (Role.STUDENT, False, False)
+    assert client.get("/").status_code == 200
+    assert set(AuditEntry.objects.values_list("action", flat=True)) == {"user.signed_up", "user.signed_in"}
+    assert AuditEntry.objects.first().address == "127.0.0.1"
+
+
+def test_nobody_signs_up_as_staff(client):
+    sign_up(client, role="staff", is_staff="on", is_superuser="on")
+    user = User.objects.get(username="grace")
+    assert user.role == Role.STUDENT and not user.is_staff and not user.is_superuser
+
+
+def test_signing_up_leads_back_to_where_one_came_from(client):
+    text = client.get(reverse("account_login") + "?next=/join/abc/").content.decode()
+    assert "/accounts/signup/?next=%2Fjoin%2Fabc%2F" in text
+    assert sign_up(client, next="/join/abc/").url == "/join/abc/"
+
+
+def test_a_weak_password_is_refused_beside_its_field(client):
+    text = sign_up(client, password1="password").content.decode()
+    assert "too short" in text and 'aria-invalid="true"' in text
+    assert not User.objects.exists()
+
+
+@pytest.mark.parametrize("login", ["ada", "ada@uni.test"])
+def test_one_signs_in_by_name_or_address(client, login):
+    make_user("ada")
+    assert client.post(reverse("account_login"), {"login": login, "password": PASSWORD}).url == "/"
+
+
+def test_a_wrong_password_says_so_and_nothing_more(client):
+    make_user("ada")
+    for login in ("ada", "nobody"):
+        text = client.post(reverse("account_login"), {"login": login, "password": "wrong"}).content.decode()
+        assert "not correct" in text
+
+
+def test_a_forgotten_password_is_replaced_by_mail(client):
+    make_user("ada")
+    assert "Look into your mail" in client.post(reverse("account_reset_password"), {"email": "ada@uni.test"}, follow=True).content.decode()
+    assert mail.outbox[0].subject.startswith("[labportal] ")
+    link = re.search(r"https?://[^/]+(/\S+)", mail.outbox[0].body)[1]
+    form = client.get(link, follow=True)
+    done = client.post(form.redirect_chain[-1][0], {"password1": "an admirable compiler", "password2": "an admirable compiler"}, follow=True)
+    assert done.status_code == 200
+    assert client.login(username="ada", password="an admirable compiler")
+
+
+def test_an_unknown_address_gets_the_same_answer(client):
+    known, unknown = make_user("ada").email, "nobody@uni.test"
+    pages = [client.post(reverse("account_reset_password"), {"email": email}, follow=True).content for email in (known, unknown)]
+    assert pages[0] == pages[1]
+
+
+def test_signing_out_needs_a_click(client):
+    client.force_login(make_user())
+    assert "Your machines go on" in client.get(reverse("account_logout")).content.decode()
+    assert client.get("/").status_code == 200
+    client.post(reverse("account_logout"))
+    assert client.get("/").status_code == 302
+
+
+def test_one_changes_name_and_keyboard_and_nothing_else(client):
+    user = make_user()
+    client.force_login(user)
+    page = reverse("accounts:profile")
+    assert client.post(page, {"first_name": "Ada", "last_name": "Lovelace", "keyboard": "ch-fr", "role": "staff"}).status_code == 302
+    user.refresh_from_db()
+    assert (str(user), user.keyboard, user.role) == ("Ada Lovelace", "ch-fr", Role.STUDENT)
+    assert client.post(page, {"keyboard": "klingon"}).status_code == 200
+    user.refresh_from_db()
+    assert user.keyboard == "ch-fr"
+
+
+def test_the_admin_is_entered_through_the_portals_own_page(client):
+    response = client.get("/admin/login/", follow=True)
+    assert response.redirect_chain[-1][0].startswith(reverse("account_login"))
+    client.force_login(make_user())
+    assert client.get("/admin/login/").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["account_login", "account_signup", "account_reset_password", "account_reset_password_done", "account_email_verification_sent", "account_inactive"],
+)
+def test_every_page_of_allauth_is_in_the_portals_frame(client, name):
+    text = client.get(reverse(name)).content.decode()
+    assert 'class="top"' in text and text.count("<h1") == 1
