@@ -7,7 +7,7 @@ from .models import ConsoleTicket
 
 
 @admin.register(ConsoleTicket)
-class ConsoleTicketAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+class ConsoleTicketAdmin(admin.ModelAdmin):
     """Who has which console open, and had lately. To read only: a ticket is made by asking for it."""
 
     list_display = ["machine", "user", "kind", "view_only", "used_at", "seen_at", "ended_at", "ending"]

@@ -46,6 +46,7 @@ def page(machine: Machine, kind: ConsoleKind, *, watch: bool) -> dict[str, Any]:
             "seconds": _("About %s s."),
             "copied": _("Copied."),
             "nothing": _("Nothing is selected."),
+            "too_much": _("Too much output to read aloud. Go to the rows to read them."),
             "assets": _("The portal's front-end packages are not built. Tell the staff."),
         },
     }

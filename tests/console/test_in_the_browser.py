@@ -487,6 +487,7 @@ def test_pictures(window, machine, width, height, dark):
     shown.connected()
     page.keyboard.type("help\n")
     says(page, "poweroff")
+    expect(page.get_by_role("textbox", name="Terminal of web-07")).to_be_focused()
     shown.accessible()
     page.locator("#menu-view summary").click()
     shown.picture(f"terminal-{look}")

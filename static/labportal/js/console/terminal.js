@@ -43,6 +43,8 @@ function start({ Terminal, FitAddon, WebLinksAddon }) {
   const fit = new FitAddon();
   terminal.loadAddon(fit);
   terminal.loadAddon(new WebLinksAddon((_event, url) => window.open(url, "_blank", "noopener,noreferrer")));
+  Terminal.strings.promptLabel = byId("terminal").getAttribute("aria-label");
+  Terminal.strings.tooMuchOutput = page.words.too_much;
   terminal.open(byId("terminal"));
   fit.fit();
   new ResizeObserver(() => fit.fit()).observe(byId("terminal"));
