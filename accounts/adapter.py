@@ -15,9 +15,9 @@ def address_of(request: HttpRequest) -> str | None:
     return get_adapter(request).get_client_ip(request) or None
 
 
-class AccountAdapter(DefaultAccountAdapter):
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
     def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
-        response = super().post_login(request, user, **kwargs)
+        response: HttpResponse = super().post_login(request, user, **kwargs)
         audit.record("user.signed_in", acting_user=user, target=user, address=address_of(request))
         return response
 

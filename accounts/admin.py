@@ -56,7 +56,7 @@ class PersonAdmin(UserAdmin):
             return False
         return super().has_delete_permission(request, obj)
 
-    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]  # as UserAdmin has it
         form = super().get_form(request, obj, **kwargs)
         if obj is None:
             return form

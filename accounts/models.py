@@ -1,6 +1,6 @@
 """People and the record of what they did."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.db import models
@@ -26,7 +26,7 @@ class User(AbstractUser):
     role = models.CharField(_("role"), max_length=10, choices=Role.choices, default=Role.STUDENT)
     keyboard = models.CharField(_("keyboard layout"), max_length=16, default="us", help_text=_("Used in new machines and in consoles."))
 
-    objects = People()
+    objects: ClassVar[People] = People()
 
     @property
     def teaches(self) -> bool:

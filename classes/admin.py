@@ -19,7 +19,7 @@ class InviteInline(ReadOnlyInline):
 
 
 @admin.register(LabClass)
-class LabClassAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+class LabClassAdmin(admin.ModelAdmin):
     list_display = ("name", "teacher", "template", "created_at", "archived_at")
     list_filter = (("archived_at", admin.EmptyFieldListFilter),)
     list_select_related = ("teacher", "template")

@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from accounts.http import by_htmx, person
 from accounts.models import User
 from machines.selectors import display
 from machines.services.refusal import Refused
@@ -25,11 +26,6 @@ from .services import classes, invites
 
 ROWS = 50
 NAMED = 20  # students who wait, machines that failed: so many by name, the rest as a number
-
-
-def person(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)  # behind login_required
-    return request.user
 
 
 def page_of(lab_class: LabClass) -> str:
@@ -50,7 +46,7 @@ def class_list(request: HttpRequest) -> HttpResponse:
     joined = list(selectors.joined_by(user))
     topics = [f"owner:{user.pk}", *(f"class:{each.key}" for each in page or [])]
     context = {"page": page, "joined": joined, "topics": topics}
-    return render(request, "classes/_list.html" if request.htmx else "classes/list.html", context)
+    return render(request, "classes/_list.html" if by_htmx(request) else "classes/list.html", context)
 
 
 @login_required
@@ -118,8 +114,8 @@ def lab_class(request: HttpRequest, key: UUID) -> HttpResponse:
     user = person(request)
     found = access_class(user, key)
     if runs_class(user, found):
-        return render(request, "classes/_teach.html" if request.htmx else "classes/teach.html", _teaching(request, found))
-    return render(request, "classes/_attend.html" if request.htmx else "classes/attend.html", _attending(user, found))
+        return render(request, "classes/_teach.html" if by_htmx(request) else "classes/teach.html", _teaching(request, found))
+    return render(request, "classes/_attend.html" if by_htmx(request) else "classes/attend.html", _attending(user, found))
 
 
 def _teaching(request: HttpRequest, lab_class: LabClass) -> dict[str, Any]:
@@ -175,4 +171,4 @@ def batch(request: HttpRequest, key: UUID) -> HttpResponse:
         "lab_class": selectors.class_of(found),
         "topics": [f"batch:{found.key}", *(f"machine:{operation.machine.key}" for operation in page)],
     }
-    return render(request, "classes/_batch.html" if request.htmx else "classes/batch.html", context)
+    return render(request, "classes/_batch.html" if by_htmx(request) else "classes/batch.html", context)

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from accounts.http import by_htmx, person
 from machines.services.refusal import Refused
 
 from . import selectors
@@ -19,7 +20,7 @@ from .forms import CodeForm, InviteForm
 from .models import Invite, LabClass
 from .policies import access_class, access_run_class, runs_class
 from .services import enrolment, invites
-from .views import link_of, page_of, person
+from .views import link_of, page_of
 
 
 @login_required
@@ -51,7 +52,7 @@ def project(request: HttpRequest, key: UUID, number: int) -> HttpResponse:
         "students": selectors.students(lab_class),
         "topics": [f"class:{lab_class.key}"],
     }
-    return render(request, "classes/_joined.html" if request.htmx else "classes/project.html", context)
+    return render(request, "classes/_joined.html" if by_htmx(request) else "classes/project.html", context)
 
 
 @login_required

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
+from accounts.http import by_htmx, person
 from machines.lifecycle import Kind
 from machines.services.refusal import Refused
 
@@ -24,7 +25,7 @@ from .forms import AddMachinesForm
 from .models import Enrolment, LabClass, PoolMachine
 from .policies import access_run_class, place_of
 from .services import bulk, enrolment, pool
-from .views import page_of, person
+from .views import page_of
 
 MANY = 5  # from so many on their number must be typed
 NAMED = 6
@@ -54,9 +55,9 @@ def retry(request: HttpRequest, key: UUID, machine: UUID) -> HttpResponse:
         pool.retry(place, acting_user=person(request))
     except Refused as refused:
         messages.error(request, refused.message)
-        if request.htmx:
+        if by_htmx(request):
             return HttpResponse(status=409)
-    return HttpResponse(status=204) if request.htmx else redirect(page_of(place.lab_class))
+    return HttpResponse(status=204) if by_htmx(request) else redirect(page_of(place.lab_class))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import Group
+from django.db.models import Model
 from django.utils.translation import gettext_lazy as _
 
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
@@ -12,6 +13,7 @@ admin.site.site_header = admin.site.site_title = settings.PORTAL_NAME
 admin.site.index_title = _("Administration")
 
 # Rights come with the role. The queue's rows name any function there is: writing one is running it.
-for model in (Group, *apps.get_app_config("django_q").get_models()):
+_withheld: list[type[Model]] = [Group, *apps.get_app_config("django_q").get_models()]
+for model in _withheld:
     if admin.site.is_registered(model):
         admin.site.unregister(model)

@@ -17,7 +17,7 @@ class StaticFiles(StaticFilesConfig):
     ignore_patterns = [*StaticFilesConfig.ignore_patterns, "django_htmx/ext/*", "django_htmx/htm*-4*", "*.map"]
 
 
-class HashedFiles(CompressedManifestStaticFilesStorage):
+class HashedFiles(CompressedManifestStaticFilesStorage):  # type: ignore[misc]  # whitenoise has no types
     """Files under names with their hash, so that browsers keep them for ever; modules import each other by these names."""
 
     support_js_module_import_aggregation = True

@@ -7,6 +7,9 @@ from django.contrib.messages import get_messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import resolve_url
 from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
+from django_htmx.middleware import HtmxDetails
+
+from accounts.http import by_htmx
 
 Answer = Callable[[HttpRequest], HttpResponse]
 
@@ -44,10 +47,11 @@ class HtmxAnswers:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if not request.htmx:
+        if not by_htmx(request):
             return response
         if isinstance(response, HttpResponseRedirect) and response.url.startswith(resolve_url(settings.LOGIN_URL)):
-            return HttpResponseClientRedirect(request.htmx.current_url_abs_path or settings.LOGIN_REDIRECT_URL)
+            here = HtmxDetails(request).current_url_abs_path
+            return HttpResponseClientRedirect(here or settings.LOGIN_REDIRECT_URL)
         if request.method == "POST" and response.status_code not in (301, 302):
             said = [{"text": str(message), "level": message.level_tag} for message in get_messages(request)]
             if said:

@@ -1,7 +1,7 @@
 """The admin of the machines app. What the portal decides (states, operations, what was seen) can be
 read here and never written; secrets can be written and never read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -99,7 +99,7 @@ class TemplateAdmin(admin.ModelAdmin):
     search_fields = ("name", "ref")
     readonly_fields = ("present",)
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Template | None = None) -> Sequence[str]:
+    def get_readonly_fields(self, request: HttpRequest, obj: Template | None = None) -> tuple[str, ...]:
         """What a template is on its cluster is not changed under the machines made of it."""
         return (*self.readonly_fields, "cluster", "ref") if obj else self.readonly_fields
 

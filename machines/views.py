@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
-from accounts.models import User
+from accounts.http import by_htmx, person
 from machines.models import Cluster, Machine
 from machines.policies import access_machine, access_operation, can_manage
 from machines.selectors import display, pages
@@ -23,11 +23,6 @@ CARDS = 24
 ROWS = 50
 
 
-def person(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)  # behind login_required
-    return request.user
-
-
 @require_safe
 @login_required
 def mine(request: HttpRequest) -> HttpResponse:
@@ -36,7 +31,7 @@ def mine(request: HttpRequest) -> HttpResponse:
     page = Paginator(pages.machines_of(user), CARDS).get_page(request.GET.get("page"))
     machines = list(page)
     context = {"page": page, "machines": machines, "places": pages.places(machines), "topics": [f"owner:{user.pk}", *pages.topics_of(machines)]}
-    return render(request, "machines/_mine.html" if request.htmx else "machines/mine.html", context)
+    return render(request, "machines/_mine.html" if by_htmx(request) else "machines/mine.html", context)
 
 
 @require_safe
@@ -56,7 +51,7 @@ def machines(request: HttpRequest) -> HttpResponse:
         "clusters": Cluster.objects.all(),
         "topics": pages.topics_of(rows),
     }
-    return render(request, "machines/_machines.html" if request.htmx else "machines/machines.html", context)
+    return render(request, "machines/_machines.html" if by_htmx(request) else "machines/machines.html", context)
 
 
 @require_safe
@@ -64,7 +59,7 @@ def machines(request: HttpRequest) -> HttpResponse:
 def machine(request: HttpRequest, key: UUID) -> HttpResponse:
     """One machine: state, what is being done, how to connect, what happened. htmx asks for all but the frame."""
     found = access_machine(person(request), key)
-    return render(request, "machines/_machine.html" if request.htmx else "machines/machine.html", machine_page(request, found))
+    return render(request, "machines/_machine.html" if by_htmx(request) else "machines/machine.html", machine_page(request, found))
 
 
 def machine_page(request: HttpRequest, machine: Machine) -> dict[str, Any]:
@@ -117,7 +112,7 @@ def operation(request: HttpRequest, key: UUID) -> HttpResponse:
         "working": pages.follow(found),
         "topics": [f"operation:{found.key}", f"machine:{found.machine.key}"],
     }
-    return render(request, "machines/_operation.html" if request.htmx else "machines/operation.html", context)
+    return render(request, "machines/_operation.html" if by_htmx(request) else "machines/operation.html", context)
 
 
 @require_safe
@@ -136,7 +131,7 @@ def operations(request: HttpRequest) -> HttpResponse:
         "clusters": Cluster.objects.all(),
         "topics": [f"operation:{found.key}" for found in page],
     }
-    return render(request, "machines/_operations.html" if request.htmx else "machines/operations.html", context)
+    return render(request, "machines/_operations.html" if by_htmx(request) else "machines/operations.html", context)
 
 
 def _staff_only(request: HttpRequest) -> None:

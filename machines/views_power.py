@@ -28,6 +28,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
 from accounts.adapter import address_of
+from accounts.http import by_htmx, person
 from accounts.models import User
 from machines.models import Machine
 from machines.policies import access_machine, access_operation, can_manage
@@ -37,7 +38,7 @@ from machines.services.disclosure import reveal
 from machines.services.refusal import Refused
 
 from .forms import ResizeForm, SnapshotForm
-from .views import machine_page, person
+from .views import machine_page
 
 
 def _text(request: HttpRequest, name: str) -> str:
@@ -167,7 +168,7 @@ def power(request: HttpRequest, key: UUID, verb: str) -> HttpResponse:
         wanted.do(request, machine, person(request))
     except Refused as refusal:
         return _refuse(request, machine, refusal)
-    if request.htmx:
+    if by_htmx(request):
         return HttpResponseClientRedirect(reverse("machines:mine")) if wanted.leaves else HttpResponse(status=204)
     return redirect(_next(request) or (reverse("machines:mine") if wanted.leaves else _page_of(machine)))
 
@@ -205,7 +206,7 @@ def credentials(request: HttpRequest, key: UUID) -> HttpResponse:
     machine = _machine(request, key)
     sign_in = reveal(machine, acting_user=person(request), address=address_of(request))
     context = {"machine": machine, "sign_in": sign_in, "seconds": 30}
-    return render(request, "machines/_sign_in.html" if request.htmx else "machines/sign_in.html", context)
+    return render(request, "machines/_sign_in.html" if by_htmx(request) else "machines/sign_in.html", context)
 
 
 # -- what they are made of ---------------------------------------------------------------------
@@ -241,7 +242,7 @@ def _confirm(request: HttpRequest, machine: Machine, question: Question, problem
 
 def _refuse(request: HttpRequest, machine: Machine, refusal: Refused) -> HttpResponse:
     messages.error(request, refusal.message)
-    if request.htmx:
+    if by_htmx(request):
         return HttpResponse(status=409)
     machine = access_machine(person(request), machine.key)
     return render(request, "machines/machine.html", machine_page(request, machine), status=409)

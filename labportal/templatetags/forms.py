@@ -17,7 +17,7 @@ def control(field: BoundField) -> SafeString:
         css = "form-select"
     else:
         css = "form-control"
-    attributes = {"class": f"{widget.attrs.get('class', '')} {css}{' is-invalid' if field.errors else ''}".strip()}
+    attributes: dict[str, str | bool] = {"class": f"{widget.attrs.get('class', '')} {css}{' is-invalid' if field.errors else ''}".strip()}
     described = [f"{field.auto_id}_helptext"] if field.help_text else []
     if field.errors:
         described.append(f"{field.auto_id}_error")
