@@ -21,7 +21,7 @@ class Load:
     """One cluster: pieces of work under way by slot, machines that are on but do not answer yet."""
 
     cluster: Cluster
-    alone: bool = True  # the only cluster there is
+    alone: bool = True  # the only cluster that was asked about
     slots: Counter[str] = field(default_factory=Counter)
     creating: Counter[int] = field(default_factory=Counter)  # by template
     in_hand: int = 0  # operations a worker is at right now
@@ -63,13 +63,19 @@ class Load:
             waits |= here & Q(started_at=None)
         return waits
 
+    def admits(self, *, slot: str, template: int, begun: bool) -> bool:
+        """Whether an operation of this cluster may run now: `held_back` for a single one."""
+        if self.closed or slot in self.full_slots or (self.cluster.maintenance and not begun):
+            return False
+        return slot != "create" or template not in self.full_templates
+
 
 def loads(clusters: Iterable[Cluster]) -> dict[int, Load]:
     """The load of each of `clusters`, by its id."""
-    alone = Cluster.objects.count() <= 1
-    found = {cluster.pk: Load(cluster, alone=alone) for cluster in clusters}
+    rows = list(clusters)
+    found = {cluster.pk: Load(cluster, alone=len(rows) == 1) for cluster in rows}
     under_way = (
-        Operation.objects.filter(state__in=[OperationState.RUNNING, OperationState.WAITING], machine__cluster_id__in=found)
+        Operation.objects.filter(state__in=[OperationState.RUNNING, OperationState.WAITING], machine__cluster_id__in=list(found))
         .values_list("machine__cluster_id", "machine__template_id", "slot", "state")
         .order_by()
         .annotate(count=Count("pk"))

@@ -22,7 +22,7 @@ def ring() -> None:
     locked while they are counted: whoever takes one of them waits for our commit, and so sees
     what we rang for.
     """
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         unheard = OrmQ.objects.select_for_update(skip_locked=True).filter(lock__lte=timezone.now()).values_list("pk", flat=True)
         if len(unheard[: settings.WORKERS]) < settings.WORKERS:
             async_task(WORK)

@@ -1,6 +1,7 @@
 """Who works at an operation. A worker takes one with a lease and writes only while it holds it."""
 
 import uuid
+from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
@@ -24,32 +25,56 @@ def claim_next() -> Operation | None:
     and refills, each by age, within the limits of the clusters. The attempt is counted here,
     before the work, so that an operation which kills its worker ends some day.
     """
-    now = timezone.now()
-    due = Operation.objects.filter(state=OperationState.QUEUED, not_before__lte=now)
+    pk = _take(_candidates())
+    return Operation.objects.select_related("machine__cluster", "machine__template", "machine__owner", "batch").get(pk=pk) if pk else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    pk: int
+    slot: str
+    begun: bool
+    template: int
+    cluster: int
+
+
+def _candidates() -> list[_Candidate]:
+    """Those that may run next, as many as workers may be choosing among. Looked for without any
+    lock: on a busy SQLite everybody waits for the shortest one."""
+    due = Operation.objects.filter(state=OperationState.QUEUED, not_before__lte=timezone.now())
     if not due.exists():
+        return []
+    waits = Q(pk=None)
+    for load in loads(Cluster.objects.all()).values():
+        waits |= load.held_back()
+    begun_first = Case(When(slot="", then=Value(0)), default=Value(1))
+    columns = ("pk", "slot", "started_at", "machine__template_id", "machine__cluster_id")
+    found = due.exclude(waits).order_by(begun_first, "priority", "pk").values_list(*columns)[: 2 * settings.WORKERS]
+    return [_Candidate(pk, slot, started_at is not None, template, cluster) for pk, slot, started_at, template, cluster in found]
+
+
+def _take(candidates: list[_Candidate]) -> int | None:
+    """Lease the first of them that nobody else took meanwhile and that there is still room for.
+    The clusters' rows are held for that, or two workers could take the last free place."""
+    if not candidates:
         return None
+    now = timezone.now()
     with transaction.atomic():
-        # Whoever chooses holds the clusters' rows, or two could take the last free place.
-        clusters = Cluster.objects.select_for_update().filter(pk__in=list(due.values_list("machine__cluster_id", flat=True).distinct())).order_by("pk")
-        waits = Q(pk=None)
-        for load in loads(clusters).values():
-            waits |= load.held_back()
-        begun_first = Case(When(slot="", then=Value(0)), default=Value(1))
-        chosen = due.exclude(waits).order_by(begun_first, "priority", "pk").values_list("pk", flat=True).first()
-        if chosen is None:
-            return None
-        token = uuid.uuid4().hex
-        taken = Operation.objects.filter(pk=chosen, state=OperationState.QUEUED).update(
-            state=OperationState.RUNNING,
-            lease=token,
-            lease_until=now + timedelta(seconds=settings.LEASE_SECONDS),
-            attempt=F("attempt") + 1,
-            started_at=Coalesce("started_at", Value(now)),
-        )
-        if not taken:
-            return None
-        related = ("machine__cluster", "machine__template", "machine__owner", "batch")
-        return Operation.objects.select_related(*related).get(pk=chosen)
+        clusters = list(Cluster.objects.select_for_update().order_by("pk"))
+        load = loads(clusters)
+        waiting = set(Operation.objects.filter(pk__in=[one.pk for one in candidates], state=OperationState.QUEUED).values_list("pk", "slot"))
+        for one in candidates:
+            if (one.pk, one.slot) in waiting and load[one.cluster].admits(slot=one.slot, template=one.template, begun=one.begun):
+                taken = Operation.objects.filter(pk=one.pk, state=OperationState.QUEUED).update(
+                    state=OperationState.RUNNING,
+                    lease=uuid.uuid4().hex,
+                    lease_until=now + timedelta(seconds=settings.LEASE_SECONDS),
+                    attempt=F("attempt") + 1,
+                    started_at=Coalesce("started_at", Value(now)),
+                )
+                if taken:
+                    return one.pk
+    return None
 
 
 def take_over(operation: Operation) -> bool:

@@ -62,8 +62,8 @@ def create_machine(
             ssh_private_key=made.ssh_private_key,
             ssh_public_key=made.ssh_public_key,
         )
-        _record(machine, Kind.PROVISION, acting_user=acting_user, batch=batch, priority=priority, params={"start": start})
-        publish(*machine_topics(machine))
+        operation = _record(machine, Kind.PROVISION, acting_user=acting_user, batch=batch, priority=priority, params={"start": start})
+        publish(*machine_topics(machine), *operation_topics(operation))
     return machine
 
 
@@ -218,8 +218,9 @@ def _ask(
             raise Refused(message % {"machine": machine, "doing": active.get_kind_display()}, code="busy")
         if not can(machine.state, REQUEST_EVENT[kind]):
             raise Refused(_why_not(machine, kind), code="not_now")
-        transitions.apply(machine, REQUEST_EVENT[kind])
-        return _record(machine, kind, acting_user=acting_user, batch=batch, priority=priority, params=params)
+        operation = _record(machine, kind, acting_user=acting_user, batch=batch, priority=priority, params=params)
+        transitions.apply(machine, REQUEST_EVENT[kind], tell=operation_topics(operation))
+        return operation
 
 
 def _record(machine: Machine, kind: Kind, *, acting_user: User | None, batch: Batch | None, priority: int, params: dict[str, Any]) -> Operation:
@@ -234,7 +235,6 @@ def _record(machine: Machine, kind: Kind, *, acting_user: User | None, batch: Ba
         requested_by=acting_user,
     )
     audit.record(f"machine.{kind}", acting_user=acting_user, target=machine, operation=str(operation.key), **params)
-    publish(*operation_topics(operation))
     dispatch.ring()
     return operation
 
@@ -274,13 +274,13 @@ def _end(operation: Operation, machine: Machine, *, acting_user: User | None) ->
     audit.record("operation.cancelled", acting_user=acting_user, target=machine, operation=str(operation.key), kind=operation.kind)
     if operation.kind == Kind.SNAPSHOT:
         machine.snapshots.filter(name=operation.params["snapshot"], ready=False).delete()
+    tell = operation_topics(operation)
     if machine.state in (State.PENDING, State.PROVISIONING):
-        transitions.apply(machine, Event.FAIL, problem=_("Making this machine was cancelled."), code="cancelled")
+        transitions.apply(machine, Event.FAIL, problem=_("Making this machine was cancelled."), code="cancelled", tell=tell)
     elif machine.power in ("on", "off"):
-        transitions.apply(machine, Event.SETTLED_ON if machine.power == "on" else Event.SETTLED_OFF)
+        transitions.apply(machine, Event.SETTLED_ON if machine.power == "on" else Event.SETTLED_OFF, tell=tell)
     else:
-        transitions.apply(machine, Event.FAIL, problem=_("The work on this machine was cancelled half way."), code="cancelled")
-    publish(*operation_topics(operation))
+        transitions.apply(machine, Event.FAIL, problem=_("The work on this machine was cancelled half way."), code="cancelled", tell=tell)
 
 
 def _why_not(machine: Machine, kind: Kind) -> str:

@@ -1,6 +1,6 @@
 """The only writer of `Machine.state`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.utils import timezone
@@ -18,12 +18,12 @@ class Overtaken(Exception):
     """Somebody else moved the machine between the look and the write. Look again."""
 
 
-def apply(machine: Machine, event: Event, *, problem: str = "", code: str = "", **fields: Any) -> State:
+def apply(machine: Machine, event: Event, *, problem: str = "", code: str = "", tell: Iterable[str] = (), **fields: Any) -> State:
     """Move `machine` along the table, in memory and in the database, and tell the pages.
 
     Call it in the transaction of what causes the move, with the row locked. `problem` is the
     sentence the owner reads and `code` its short name; without them the old ones are cleared.
-    `fields` are further columns of the same write. Raises NotAllowed, Overtaken.
+    `fields` are further columns of the same write, `tell` further topics. Raises NotAllowed, Overtaken.
     """
     state = next_state(machine.state, event)
     changes: dict[str, Any] = {"state": state, "state_since": timezone.now(), "problem": problem[:300], "problem_code": code, **fields}
@@ -33,7 +33,7 @@ def apply(machine: Machine, event: Event, *, problem: str = "", code: str = "", 
         raise Overtaken(f"{machine} is not {machine.state} any more")
     for column, value in changes.items():
         setattr(machine, column, value)
-    publish(*machine_topics(machine))
+    publish(*machine_topics(machine), *tell)
     for heard in LISTENERS:
         heard(machine)
     return state

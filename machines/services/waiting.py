@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Case, Value, When
 from django.utils import timezone
 
 from machines.models import Cluster, Operation, OperationState
@@ -21,10 +22,11 @@ def any_waiting(cluster: Cluster) -> bool:
     return Operation.objects.filter(state=OperationState.WAITING, machine__cluster=cluster).exists()
 
 
-def poll(cluster: Cluster, provider: Provider) -> int:
+def poll(cluster: Cluster, provider: Provider, *, progress: bool = True) -> int:
     """Ask `provider` once for all tasks waited for on `cluster`; call back the operations whose
-    tasks ended, whose time is over or that were told to use force. Returns how many. Raises
-    what `Provider.poll` raises, after calling back those whose time is over."""
+    tasks ended, whose time is over or that were told to use force, and write how far the others
+    are where `progress` says so. Returns how many it called back. Raises what `Provider.poll`
+    raises, after calling back those whose time is over."""
     waiting = list(Operation.objects.filter(state=OperationState.WAITING, machine__cluster=cluster).select_related("batch"))
     if not waiting:
         return 0
@@ -35,25 +37,41 @@ def poll(cluster: Cluster, provider: Provider) -> int:
         if asked:
             statuses = provider.poll(asked)
     finally:
-        called = _write(waiting, {pk: [statuses[task] for task in refs if task in statuses] for pk, refs in tasks.items()})
+        called = _sort({operation: [statuses.get(task) for task in tasks[operation.pk]] for operation in waiting}, progress=progress)
     return called
 
 
-def _write(waiting: list[Operation], found: dict[int, list[TaskStatus]]) -> int:
-    now, called, topics = timezone.now(), 0, []
+def _sort(found: dict[Operation, list[TaskStatus | None]], *, progress: bool) -> int:
+    """Which of them are to be called back, and which got further; None: not answered."""
+    now = timezone.now()
+    back: list[Operation] = []
+    further: list[Operation] = []
+    for operation, statuses in found.items():
+        known = [status for status in statuses if status is not None]
+        ended = bool(statuses) and len(known) == len(statuses) and all(status.state is not TaskState.RUNNING for status in known)
+        if ended or _is_time(operation, now):
+            operation.checkpoint = {**operation.checkpoint, **_word_of(known)}
+            back.append(operation)
+        elif progress and (share := _progress(operation, known)) is not None:
+            operation.progress = share
+            further.append(operation)
+    return _write(back, further) if back or further else 0
+
+
+def _write(back: list[Operation], further: list[Operation]) -> int:
+    """What is called back only has to be looked at, which no limit holds up."""
+    called = 0
+    waiting = Operation.objects.filter(state=OperationState.WAITING)
+    columns = {"state": OperationState.QUEUED, "slot": "", "not_before": timezone.now()}
     with transaction.atomic():
-        for operation in waiting:
-            statuses, count = found[operation.pk], len(operation.checkpoint.get("tasks", []))
-            ended = count > 0 and len(statuses) == count and all(status.state is not TaskState.RUNNING for status in statuses)
-            if ended or _is_time(operation, now):
-                changes = _called_back(operation, statuses, now)
-                called += Operation.objects.filter(pk=operation.pk, state=OperationState.WAITING).update(**changes)
-                topics += operation_topics(operation)
-            elif (progress := _progress(operation, statuses)) is not None:
-                Operation.objects.filter(pk=operation.pk, state=OperationState.WAITING).update(progress=progress)
-                topics += operation_topics(operation)
-        if topics:
-            publish(*sorted(set(topics)))
+        for operation in back:
+            if "error" in operation.checkpoint or "lost" in operation.checkpoint:
+                called += waiting.filter(pk=operation.pk).update(**columns, checkpoint=operation.checkpoint)
+        called += waiting.filter(pk__in=[operation.pk for operation in back]).update(**columns)
+        if further:
+            shares = Case(*(When(pk=operation.pk, then=Value(operation.progress)) for operation in further))
+            waiting.filter(pk__in=[operation.pk for operation in further]).update(progress=shares)
+        publish(*sorted({topic for operation in (*back, *further) for topic in operation_topics(operation)}))
         if called:
             dispatch.ring()
     return called
@@ -64,15 +82,15 @@ def _is_time(operation: Operation, now: datetime) -> bool:
     return until is None or now >= datetime.fromisoformat(until) or bool(operation.params.get("force") and "force" not in operation.checkpoint.get("tries", {}))
 
 
-def _called_back(operation: Operation, statuses: list[TaskStatus], now: datetime) -> dict[str, Any]:
-    """It only has to be looked at next, which no limit holds up."""
-    checkpoint = dict(operation.checkpoint)
+def _word_of(statuses: list[TaskStatus]) -> dict[str, Any]:
+    """What the step must know of how the tasks ended."""
+    word: dict[str, Any] = {}
     for status in statuses:
         if status.state is TaskState.FAILED and status.error is not None:
-            checkpoint["error"] = error_to_json(status.error)
+            word["error"] = error_to_json(status.error)
         elif status.state is TaskState.LOST:
-            checkpoint["lost"] = True
-    return {"state": OperationState.QUEUED, "slot": "", "not_before": now, "checkpoint": checkpoint}
+            word["lost"] = True
+    return word
 
 
 def _progress(operation: Operation, statuses: list[TaskStatus]) -> float | None:

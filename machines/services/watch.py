@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 LEAD_SECONDS = 30  # a lease outlives the longest call of a provider
 POLL_SECONDS = 0.25  # while something is waited for
+# A cluster where much happens tells of it many times a second. It is asked after its tasks, looked at whole and
+# its progress written not more often than this: whoever waits notices no difference, and the database does.
+TURN_SECONDS, INVENTORY_SECONDS, PROGRESS_SECONDS = 0.1, 0.5, 1.0
 TROUBLE_SECONDS = 3  # between two looks at a cluster that does not answer
 TEMPLATES_SECONDS = 60
 HEARTBEAT_SECONDS = 5
@@ -57,7 +60,7 @@ class ClusterWatch(threading.Thread):
         self.pk, self.token = pk, token
         self.leads = False
         self._stop_asked = stop
-        self._next_inventory = self._next_templates = 0.0
+        self._last_inventory = self._next_inventory = self._next_templates = self._next_progress = 0.0
 
     def run(self) -> None:
         try:
@@ -96,26 +99,30 @@ class ClusterWatch(threading.Thread):
         return True
 
     def _look(self, cluster: Cluster, provider: Provider) -> None:
+        now = time.monotonic()
         try:
-            if time.monotonic() >= self._next_inventory:
+            if now >= self._next_inventory:
                 inventory.look(cluster, provider)
-                self._next_inventory = time.monotonic() + settings.WATCH_SECONDS
-                if provider.capabilities.templates and time.monotonic() >= self._next_templates:
+                self._last_inventory, self._next_inventory = now, now + settings.WATCH_SECONDS
+                if provider.capabilities.templates and now >= self._next_templates:
                     catalog.sync_templates(cluster, provider)
-                    self._next_templates = time.monotonic() + TEMPLATES_SECONDS
+                    self._next_templates = now + TEMPLATES_SECONDS
         finally:
-            waiting.poll(cluster, provider)  # calls back whose time is over even when nobody answers
+            progress = now >= self._next_progress
+            if progress:
+                self._next_progress = now + PROGRESS_SECONDS
+            waiting.poll(cluster, provider, progress=progress)  # calls back whose time is over even when nobody answers
 
     def _pause(self, cluster: Cluster, provider: Provider) -> None:
         """Until the next look is due, or something happens on the cluster."""
+        self._stop_asked.wait(TURN_SECONDS)
         left = max(0.0, self._next_inventory - time.monotonic())
         if waiting.any_waiting(cluster):
             left = min(left, POLL_SECONDS)
-        if left > 0 and provider.capabilities.events:
-            if provider.wait_for_change(left):
-                self._next_inventory = 0.0
-        else:
+        if not provider.capabilities.events:
             self._stop_asked.wait(left)
+        elif provider.wait_for_change(left):
+            self._next_inventory = min(self._next_inventory, self._last_inventory + INVENTORY_SECONDS)
 
 
 class Probing(threading.Thread):

@@ -156,14 +156,15 @@ class Work:
             leases.write(self.operation, checkpoint=self.checkpoint, **columns)
             OperationEvent.objects.bulk_create([OperationEvent(operation=self.operation, text=text, level=level) for text, level in self._said])
             if event is not None:
-                transitions.apply(self.machine, event, problem=problem, code=problem_code, **(machine or {}))
-            elif machine:
-                Machine.objects.filter(pk=self.machine.pk).update(**machine)
-                for column, value in machine.items():
-                    setattr(self.machine, column, value)
+                transitions.apply(self.machine, event, problem=problem, code=problem_code, tell=operation_topics(self.operation), **(machine or {}))
+            else:
+                if machine:
+                    Machine.objects.filter(pk=self.machine.pk).update(**machine)
+                    for column, value in machine.items():
+                        setattr(self.machine, column, value)
+                publish(*operation_topics(self.operation), *machine_topics(self.machine))
             if also is not None:
                 also()
-            publish(*operation_topics(self.operation), *([] if event else machine_topics(self.machine)))
         self._said.clear()
 
     def release(self, *, slot: str, after: float = 0, attempt: int = 0, **columns: Any) -> None:

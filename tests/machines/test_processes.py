@@ -12,8 +12,8 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
-from django.db.backends.sqlite3.base import DatabaseWrapper
 
+from labportal.sqlite.base import DatabaseWrapper
 from machines.lifecycle import State
 from machines.models import Cluster, Heartbeat, Machine, Operation, OperationState
 from machines.providers.simulator import FaultKind, SimulatorControl
@@ -77,7 +77,7 @@ def portal(tmp_path, django_db_blocker):
     with ExitStack() as stack, django_db_blocker.unblock():
         portal = Portal(tmp_path, stack)
         options = {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL; PRAGMA busy_timeout=20000;"}
-        shared = {**own.settings_dict, "ENGINE": "django.db.backends.sqlite3", "NAME": str(portal.database), "OPTIONS": options, "CONN_MAX_AGE": 0}
+        shared = {**own.settings_dict, "ENGINE": "labportal.sqlite", "NAME": str(portal.database), "OPTIONS": options, "CONN_MAX_AGE": 0}
         connections["default"] = DatabaseWrapper(shared, "default")
         stack.callback(gateway.close_providers)
         try:

@@ -60,7 +60,7 @@ def test_a_turn_looks_at_the_cluster_its_templates_and_its_tasks(cluster, world,
     world.calls.clear()
     assert watcher.turn() and watcher.leads
     assert world.calls == ["inventory", "templates", "poll"]
-    assert watcher.pauses == [watch.POLL_SECONDS]  # sooner than the next inventory, as something is waited for
+    assert watcher.pauses == [watch.TURN_SECONDS, watch.POLL_SECONDS]  # sooner than the next inventory, as something is waited for
     world.tick()
     watcher.turn()
     assert world.calls[3:] == ["poll"]
