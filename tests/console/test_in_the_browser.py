@@ -1,11 +1,7 @@
 """Both consoles in Chromium, against the screens and shells of the simulator. The whole way is
 real: pages, tickets, WebSockets, relay, RFB and SSH; no inline style or script is ever refused."""
 
-import os
 import re
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,72 +19,15 @@ from machines.services import credentials
 from machines.services.feed import machine_topics, publish
 from tests.factories import make_cluster, make_machine, make_template, make_user
 from tests.machines.providers.simulator.running import simulator
+from tests.web import wait
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
 expect = playwright_api.expect
 pytestmark = pytest.mark.browser
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    f"--{name}"
-    for name in ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
-]
 PICTURES = Path(settings.BASE_DIR) / "tests" / "output" / "console"
 SOON = 20_000  # ms
-
-
-@pytest.fixture(scope="session")
-def collected(tmp_path_factory):
-    """The static files under their hashed names, as an installation serves them."""
-    folder = tmp_path_factory.mktemp("static")
-    _manage("collectstatic", "--noinput", env={"STATIC_ROOT": str(folder)})
-    return folder
-
-
-def _environment(**more):
-    return {**os.environ, "DJANGO_SETTINGS_MODULE": "labportal.settings", **more}
-
-
-def _manage(*arguments, env):
-    subprocess.run([sys.executable, "manage.py", *arguments], cwd=settings.BASE_DIR, env=_environment(**env), check=True, stdout=subprocess.DEVNULL)
-
-
-class Portal:
-    """The web process of an installation on the test's database."""
-
-    def __init__(self, folder, static):
-        self.log = folder / "web.log"
-        self._env = _environment(DATABASE_URL=f"sqlite:///{folder}/portal.sqlite3", STATIC_ROOT=str(static), DATA_DIR=str(folder))
-        self.url, self._port = "", "0"
-
-    def start(self):
-        with self.log.open("w") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "manage.py", "web", "--port", self._port], cwd=settings.BASE_DIR, env=self._env, stdout=log, stderr=log
-            )
-        self.url, self._port = _wait(lambda: re.search(r"Listening on (http://\S+?:(\d+))", self.log.read_text()), self.log.read_text).groups()
-
-    def kill(self):
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture
-def portal(file_database, collected, tmp_path):
-    portal = Portal(tmp_path, collected)
-    portal.start()
-    yield portal
-    portal.kill()
-
-
-def _wait(met, say=lambda: "", seconds=30):
-    """Poll for what another process does."""
-    deadline = time.monotonic() + seconds
-    while not (found := met()):
-        assert time.monotonic() < deadline, say()
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture
@@ -133,8 +72,8 @@ def _switch_on(provider, cluster, row):
     spec = MachineSpec(template=TEMPLATES[0].ref, cores=1, memory_mib=512, seed=seed)
     for begin in (lambda: provider.begin_create(identity(row), row.ref, spec), lambda: provider.begin_start(identity(row), row.ref)):
         task = begin()
-        _wait(lambda task=task: task is None or provider.poll([task])[task].state == "succeeded")
-    _wait(lambda: any(one["ref"] == row.ref and one["booted"] for one in cluster.control.machines()))
+        wait(lambda task=task: task is None or provider.poll([task])[task].state == "succeeded")
+    wait(lambda: any(one["ref"] == row.ref and one["booted"] for one in cluster.control.machines()))
     (seen,) = provider.inventory().machines
     endpoints = [{"service": one.service, "host": one.host, "port": one.port, "source": one.source} for one in seen.endpoints]
     see(row, state=State.RUNNING, power="on", endpoints=endpoints)
@@ -142,7 +81,7 @@ def _switch_on(provider, cluster, row):
 
 def _switch_off(provider, cluster, row):
     provider.begin_stop(identity(row), row.ref, StopMode.FORCE)
-    _wait(lambda: all(one["power"] == "off" for one in cluster.control.machines()))
+    wait(lambda: all(one["power"] == "off" for one in cluster.control.machines()))
     see(row, state=State.STOPPED, power="off")
 
 
@@ -150,16 +89,6 @@ def see(row, **seen):
     """What the watcher writes, and tells pages of."""
     Machine.objects.filter(pk=row.pk).update(**seen)
     publish(*machine_topics(row))
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    # Playwright keeps an event loop running in this thread, beside which Django refuses its database.
-    with pytest.MonkeyPatch.context() as patch, playwright_api.sync_playwright() as playwright:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Window:
@@ -472,7 +401,7 @@ def test_a_console_is_ended_and_opened_again(window, machine):
     shown.connected()
     page.keyboard.type("exit\n")
     expect(page.locator("#notice-text")).to_have_text("The session has ended.", timeout=SOON)
-    _wait(lambda: ConsoleTicket.objects.filter(ended_at=None, used_at__isnull=False).count() == 0)
+    wait(lambda: ConsoleTicket.objects.filter(ended_at=None, used_at__isnull=False).count() == 0)
     assert sorted(ConsoleTicket.objects.values_list("ending", flat=True)) == ["exited", "left"]
     shown.clean()
 
@@ -536,7 +465,7 @@ def test_a_machine_that_is_off_says_so_starts_and_opens(window, machine, cluster
     shown.picture("screen-off-1440-light")
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#console-state")).to_contain_text("Starting…")
-    _wait(lambda: Machine.objects.get().state == State.STARTING)
+    wait(lambda: Machine.objects.get().state == State.STARTING)
     power(cluster, machine, on=True)
     shown.connected()
     expect(page.locator("#notice")).to_be_hidden()

@@ -1,9 +1,12 @@
-"""What the console's tests share."""
+"""What tests of several apps share."""
 
 import sqlite3
 
 import pytest
 from django.db import connection
+
+from tests.chromium import chromium as open_chromium
+from tests.web import WebProcess, manage
 
 
 @pytest.fixture
@@ -22,3 +25,25 @@ def file_database(transactional_db, tmp_path):
     yield
     connection.close()
     settings["NAME"], connection.connection = in_memory
+
+
+@pytest.fixture(scope="session")
+def collected(tmp_path_factory):
+    """The static files under their hashed names, as an installation serves them."""
+    folder = tmp_path_factory.mktemp("static")
+    manage("collectstatic", "--noinput", env={"STATIC_ROOT": str(folder)})
+    return folder
+
+
+@pytest.fixture
+def portal(file_database, collected, tmp_path):
+    portal = WebProcess(tmp_path, collected)
+    portal.start()
+    yield portal
+    portal.kill()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with open_chromium() as browser:
+        yield browser
