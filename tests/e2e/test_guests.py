@@ -1,0 +1,123 @@
+"""Bad days of real machines: the worker, the daemon and the machines themselves are hurt while the portal runs."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.portal import RunningPortal, command_line, until
+from tests.e2e.test_processes import MAKE, ON_THE_CLUSTER, POWER, SOON_RESUMED
+
+pytestmark = [pytest.mark.guest]
+
+# What somebody with virsh can do.
+BEHIND_OUR_BACK = """
+import libvirt
+from machines.models import Cluster, Machine
+connection = libvirt.open(Cluster.objects.get().config["uri"])
+domain = connection.lookupByUUIDString(Machine.objects.get(name="{name}").ref)
+{act}
+"""
+DELETE = "domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)"
+
+
+@pytest.fixture(scope="module")
+def portal() -> Iterator[RunningPortal]:
+    portal = RunningPortal("--no-demo", settings=SOON_RESUMED)
+    portal.start()
+    yield portal
+    portal.clear()
+
+
+def are(portal: RunningPortal, state: str, *names: str) -> None:
+    until(lambda: {name: portal.states().get(name) for name in names} == dict.fromkeys(names, state), 120, f"{names} are {state}")
+
+
+def on_the_cluster(portal: RunningPortal, name: str) -> list[str]:
+    return sorted(line for line in portal.shell(ON_THE_CLUSTER).splitlines() if line.startswith(name))
+
+
+def make(portal: RunningPortal, name: str, count: int = 1) -> list[str]:
+    portal.shell(MAKE.format(count=count, name=name))
+    names = [f"{name}-{number}" for number in range(count)]
+    are(portal, "stopped", *names)
+    return names
+
+
+def guests(portal: RunningPortal) -> list[int]:
+    """The QEMU processes whose disks lie in the portal's folder."""
+    everybody = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in everybody if command_line(pid).startswith("/usr/bin/qemu-system") and str(portal.data) in command_line(pid)]
+
+
+def test_a_worker_killed_in_the_middle_of_clones_leaves_one_machine_of_each(portal: RunningPortal) -> None:
+    portal.shell(MAKE.format(count=8, name="clone"))
+    until(lambda: portal.rows("SELECT 1 FROM machines_operation WHERE state = 'running'"), 30, "clones are under way")
+    for pid in portal.processes("qcluster"):
+        os.kill(pid, signal.SIGKILL)
+    are(portal, "stopped", *(f"clone-{number}" for number in range(8)))
+    assert on_the_cluster(portal, "clone-") == [f"clone-{number} off" for number in range(8)]
+
+
+def test_a_machine_switched_off_behind_our_back_is_seen(portal: RunningPortal) -> None:
+    (name,) = make(portal, "pulled")
+    portal.shell(POWER.format(name="pulled-", verb="start"))
+    are(portal, "running", name)
+    portal.shell(BEHIND_OUR_BACK.format(name=name, act="domain.destroy()"))
+    until(lambda: portal.states()[name] == "stopped", 10, "the page says it is off")
+    portal.shell(POWER.format(name="pulled-", verb="start"))
+    are(portal, "running", name)
+
+
+def test_a_machine_deleted_behind_our_back_is_missing_and_can_be_made_again(portal: RunningPortal) -> None:
+    (name,) = make(portal, "deleted")
+    portal.shell(BEHIND_OUR_BACK.format(name=name, act=DELETE))
+    are(portal, "missing", name)
+    portal.shell(POWER.format(name="deleted-", verb="retry"))
+    are(portal, "stopped", name)
+    assert on_the_cluster(portal, "deleted-") == [f"{name} off"]
+
+
+def test_a_daemon_that_is_killed_comes_back_and_its_machines_go_on(portal: RunningPortal) -> None:
+    (name,) = make(portal, "daemon")
+    portal.shell(POWER.format(name="daemon-", verb="start"))
+    are(portal, "running", name)
+    before = guests(portal)
+    (daemon,) = [pid for pid in portal.processes("libvirtd") if "reaper" not in command_line(pid)]
+    os.kill(daemon, signal.SIGKILL)
+    (after,) = make(portal, "after")
+    assert set(before) <= set(guests(portal))
+    assert portal.states()[name] == "running"
+    assert on_the_cluster(portal, "daemon-") == [f"{name} on"]
+    portal.shell(POWER.format(name="daemon-", verb="force_off"))
+    are(portal, "stopped", name, after)
+
+
+def test_stopping_the_portal_switches_its_machines_off_and_leaves_nothing(portal: RunningPortal) -> None:
+    (name,) = make(portal, "last")
+    portal.shell(POWER.format(name="last-", verb="start"))
+    are(portal, "running", name)
+    assert guests(portal)
+    assert portal.stop() == 0
+    assert guests(portal) == []
+    assert portal.processes("") == []
+
+
+def test_after_a_restart_the_page_tells_the_truth_and_machines_start_again(portal: RunningPortal) -> None:
+    portal.start()
+    are(portal, "stopped", "last-0")
+    portal.shell(POWER.format(name="last-", verb="start"))
+    are(portal, "running", "last-0")
+
+
+def test_a_second_ctrl_c_does_not_wait_for_guests(portal: RunningPortal) -> None:
+    assert guests(portal)
+    portal.send(signal.SIGINT)
+    until(lambda: "Stopping web" in portal.said() or not portal.processes("manage.py web"), 30, "it stops")
+    portal.send(signal.SIGINT)
+    assert portal.process is not None
+    assert portal.process.wait(30) == 0
+    assert guests(portal) == []
+    assert portal.processes("") == []
