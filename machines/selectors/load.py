@@ -63,11 +63,15 @@ class Load:
             waits |= here & Q(started_at=None)
         return waits
 
-    def admits(self, *, slot: str, template: int, begun: bool) -> bool:
-        """Whether an operation of this cluster may run now: `held_back` for a single one."""
-        if self.closed or slot in self.full_slots or (self.cluster.maintenance and not begun):
+    def admit(self, *, slot: str, template: int, begun: bool) -> bool:
+        """Whether an operation of this cluster may run now: `held_back` for a single one, which
+        counts from then on."""
+        if self.closed or slot in self.full_slots or (self.cluster.maintenance and not begun) or (slot == "create" and template in self.full_templates):
             return False
-        return slot != "create" or template not in self.full_templates
+        self.slots[slot] += 1
+        self.creating[template] += slot == "create"
+        self.in_hand += 1
+        return True
 
 
 def loads(clusters: Iterable[Cluster]) -> dict[int, Load]:

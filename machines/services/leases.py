@@ -18,15 +18,22 @@ class LeaseLost(Exception):
     """Somebody else has the operation now. Write nothing more."""
 
 
-def claim_next() -> Operation | None:
-    """The next operation that may run, leased to the caller; None where nothing may.
+def claim(most: int = 1) -> list[Operation]:
+    """The next operations that may run, leased to the caller: up to `most` of one cluster.
 
     What was begun and only has to be looked at comes first, then a person's wishes, bulk work
     and refills, each by age, within the limits of the clusters. The attempt is counted here,
-    before the work, so that an operation which kills its worker ends some day.
+    before the work, so that an operation which kills its worker ends some day; one that may have
+    killed a worker is handed out alone.
     """
-    pk = _take(_candidates())
-    return Operation.objects.select_related("machine__cluster", "machine__template", "machine__owner", "batch").get(pk=pk) if pk else None
+    token = _take(_candidates(most), most)
+    if token is None:
+        return []
+    leased = Operation.objects.filter(lease=token, state=OperationState.RUNNING)
+    return list(leased.select_related("machine__cluster", "machine__template", "machine__owner", "batch").order_by(_BEGUN_FIRST, "priority", "pk"))
+
+
+_BEGUN_FIRST = Case(When(slot="", then=Value(0)), default=Value(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,47 +41,60 @@ class _Candidate:
     pk: int
     slot: str
     begun: bool
+    attempt: int
     template: int
     cluster: int
 
 
-def _candidates() -> list[_Candidate]:
-    """Those that may run next, as many as workers may be choosing among. Looked for without any
-    lock: on a busy SQLite everybody waits for the shortest one."""
+def _candidates(most: int) -> list[_Candidate]:
+    """Those that may run next, as many as all workers may be choosing among. Looked for without
+    any lock: on a busy SQLite everybody waits for the shortest one."""
     due = Operation.objects.filter(state=OperationState.QUEUED, not_before__lte=timezone.now())
     if not due.exists():
         return []
     waits = Q(pk=None)
     for load in loads(Cluster.objects.all()).values():
         waits |= load.held_back()
-    begun_first = Case(When(slot="", then=Value(0)), default=Value(1))
-    columns = ("pk", "slot", "started_at", "machine__template_id", "machine__cluster_id")
-    found = due.exclude(waits).order_by(begun_first, "priority", "pk").values_list(*columns)[: 2 * settings.WORKERS]
-    return [_Candidate(pk, slot, started_at is not None, template, cluster) for pk, slot, started_at, template, cluster in found]
+    columns = ("pk", "slot", "started_at", "attempt", "machine__template_id", "machine__cluster_id")
+    found = due.exclude(waits).order_by(_BEGUN_FIRST, "priority", "pk").values_list(*columns)[: most + settings.WORKERS]
+    return [_Candidate(pk, slot, started_at is not None, attempt, template, cluster) for pk, slot, started_at, attempt, template, cluster in found]
 
 
-def _take(candidates: list[_Candidate]) -> int | None:
+def _take(candidates: list[_Candidate], most: int) -> str | None:
     """Lease the first of them that nobody else took meanwhile and that there is still room for.
-    The clusters' rows are held for that, or two workers could take the last free place."""
+    The clusters' rows are held for that, or two workers could take the last free place. Returns
+    the token of the lease."""
     if not candidates:
         return None
-    now = timezone.now()
+    now, token = timezone.now(), uuid.uuid4().hex
     with transaction.atomic():
-        clusters = list(Cluster.objects.select_for_update().order_by("pk"))
-        load = loads(clusters)
+        load = loads(Cluster.objects.select_for_update().order_by("pk"))
         waiting = set(Operation.objects.filter(pk__in=[one.pk for one in candidates], state=OperationState.QUEUED).values_list("pk", "slot"))
+        chosen: list[_Candidate] = []
         for one in candidates:
-            if (one.pk, one.slot) in waiting and load[one.cluster].admits(slot=one.slot, template=one.template, begun=one.begun):
-                taken = Operation.objects.filter(pk=one.pk, state=OperationState.QUEUED).update(
-                    state=OperationState.RUNNING,
-                    lease=uuid.uuid4().hex,
-                    lease_until=now + timedelta(seconds=settings.LEASE_SECONDS),
-                    attempt=F("attempt") + 1,
-                    started_at=Coalesce("started_at", Value(now)),
-                )
-                if taken:
-                    return one.pk
-    return None
+            alone = one.attempt > 0
+            if (one.pk, one.slot) not in waiting or (chosen and (alone or one.cluster != chosen[0].cluster)):
+                continue
+            if load[one.cluster].admit(slot=one.slot, template=one.template, begun=one.begun):
+                chosen.append(one)
+                if alone or len(chosen) == most:
+                    break
+        taken = Operation.objects.filter(pk__in=[one.pk for one in chosen], state=OperationState.QUEUED).update(
+            state=OperationState.RUNNING,
+            lease=token,
+            lease_until=now + timedelta(seconds=settings.LEASE_SECONDS),
+            attempt=F("attempt") + 1,
+            started_at=Coalesce("started_at", Value(now)),
+        )
+    return token if taken else None
+
+
+def give_back(operations: list[Operation]) -> None:
+    """Put operations back that were leased and not begun."""
+    for operation in operations:
+        Operation.objects.filter(pk=operation.pk, state=OperationState.RUNNING, lease=operation.lease).update(
+            state=OperationState.QUEUED, lease="", lease_until=None, attempt=F("attempt") - 1
+        )
 
 
 def take_over(operation: Operation) -> bool:
@@ -96,5 +116,3 @@ def write(operation: Operation, **columns: object) -> None:
     """Write to the operation's row, in the caller's transaction. Raises LeaseLost."""
     if not Operation.objects.filter(pk=operation.pk, state=OperationState.RUNNING, lease=operation.lease).update(**columns):
         raise LeaseLost(operation.key)
-    for column, value in columns.items():
-        setattr(operation, column, value)

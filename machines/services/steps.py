@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from machines.lifecycle import Kind
+from machines.lifecycle import Event, Kind, State
 from machines.models import Operation
 from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, TaskFailed
 from machines.providers.types import Power, Presence, Sighting, Stage, StopMode
@@ -33,8 +33,9 @@ class Step:
 
 def ensure_created(work: Work) -> Outcome:
     machine = work.machine
-    if not machine.ref:
-        work.commit(machine={"ref": str(machine.key)})  # before the call: after a crash we know where to look
+    if machine.state == State.PENDING:
+        # Before the call: after a crash we know where to look.
+        work.commit(event=Event.BEGIN, machine={"ref": machine.ref or str(machine.key)})
     seen = work.look()
     match seen:
         case Sighting(presence=Presence.FOREIGN):

@@ -46,6 +46,7 @@ def resume_abandoned() -> int:
         else:
             work.say(_("The worker at this disappeared. Another one goes on."), "warning")
             work.release(slot=operation.slot, attempt=operation.attempt)
+        executor.write_down([work])
     if found:
         dispatch.ring_if_due()
     return found

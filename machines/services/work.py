@@ -64,6 +64,7 @@ class Work:
         self.task_error: errors.ProviderError | None = None
         self.task_lost = False
         self._said: list[tuple[str, str]] = []
+        self._closing: dict[str, Any] | None = None
 
     def open(self) -> None:
         """Take out what the watcher left word of: how the tasks ended that were waited for. In
@@ -160,18 +161,30 @@ class Work:
             else:
                 if machine:
                     Machine.objects.filter(pk=self.machine.pk).update(**machine)
-                    for column, value in machine.items():
-                        setattr(self.machine, column, value)
                 publish(*operation_topics(self.operation), *machine_topics(self.machine))
             if also is not None:
                 also()
+        for row, written in ((self.operation, columns), (self.machine, machine or {})):
+            for column, value in written.items():
+                setattr(row, column, value)
         self._said.clear()
+
+    def close(self, **commit: Any) -> None:
+        """How the slice ends: what `commit` is called with by `write_down`, together with the
+        slices of other operations."""
+        self._closing = commit
 
     def release(self, *, slot: str, after: float = 0, attempt: int = 0, **columns: Any) -> None:
         """Give the operation back to the queue. One that got here killed no worker, so its
         attempts are counted from nothing again."""
         not_before = timezone.now() + timedelta(seconds=after)
-        self.commit(state=OperationState.QUEUED, slot=slot, not_before=not_before, lease="", lease_until=None, attempt=attempt, **columns)
+        self.close(state=OperationState.QUEUED, slot=slot, not_before=not_before, lease="", lease_until=None, attempt=attempt, **columns)
+
+    def write_down(self) -> None:
+        """Write how the slice ended. Raises LeaseLost."""
+        if self._closing is not None:
+            closing, self._closing = self._closing, None
+            self.commit(**closing)
 
 
 def error_to_json(error: errors.ProviderError) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from machines.models import Cluster, Operation
 from machines.providers import registry
 from machines.providers.errors import ProviderError
-from machines.services import executor, gateway, sweep, waiting
+from machines.services import executor, gateway, leases, sweep, waiting
 from tests.factories import make_cluster, make_template
 from tests.machines.providers import fakes
 
@@ -32,6 +32,11 @@ def cluster(db) -> Cluster:
 @pytest.fixture
 def world(cluster) -> fakes.World:
     return fakes.world(cluster.name)
+
+
+def claim_one() -> Operation | None:
+    """The next operation, by itself."""
+    return next(iter(leases.claim(1)), None)
 
 
 def look_round(cluster: Cluster) -> None:

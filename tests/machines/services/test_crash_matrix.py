@@ -63,21 +63,29 @@ class Fault:
 def commits(monkeypatch):
     """Lets a fault strike around every transaction of the worker and of the watcher."""
     current: list[Fault] = []
+    depth: list[str] = []
 
     def around(module, name):
         real = getattr(module, name)
 
         def call(*args, **kwargs):
+            if depth:  # part of a larger transaction
+                return real(*args, **kwargs)
             current[0].boundary("before_commit")
-            with transaction.atomic():
-                result = real(*args, **kwargs)
+            depth.append(name)
+            try:
+                with transaction.atomic():
+                    result = real(*args, **kwargs)
+            finally:
+                depth.pop()
             current[0].boundary("after_commit")
             return result
 
         monkeypatch.setattr(module, name, call)
 
     around(work.Work, "commit")
-    around(leases, "claim_next")
+    around(executor, "write_down")
+    around(leases, "_take")
     around(leases, "take_over")
     around(waiting, "_write")
     return current
