@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, Count, Exists, F, FilteredRelation, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
-from django.db.models.functions import Coalesce
+from django.db.models import Case, Count, Exists, F, FilteredRelation, IntegerField, OuterRef, Q, QuerySet, Value, When
 from django.urls import reverse
 
 from accounts.models import User
@@ -26,6 +25,7 @@ _WORTH = {
     State.PROVISIONING: 2,
     State.PENDING: 3,
 }
+_READY = (State.RUNNING, State.STOPPED)
 _NEEDS_ATTENTION = (State.FAILED, State.MISSING)
 
 
@@ -84,7 +84,7 @@ def pool_progress(lab_class: LabClass) -> Progress:
         .annotate(active=active)
         .aggregate(
             **_counts(
-                ready=Q(machine__state__in=[State.RUNNING, State.STOPPED]),
+                ready=Q(machine__state__in=_READY),
                 working=moving & begun,
                 waiting=moving & ~begun,
                 failed=Q(machine__state__in=_NEEDS_ATTENTION),
@@ -183,21 +183,29 @@ def taught_by(user: User) -> QuerySet[LabClass]:
     return LabClass.objects.all() if user.runs_portal else LabClass.objects.filter(teacher=user)
 
 
-def with_counts(classes: QuerySet[LabClass]) -> QuerySet[LabClass]:
-    """With machines, ready_machines, failed_machines, students and waiting_students."""
-    pool = Q(pool__isnull=False, pool__retired_at=None) & ~Q(pool__machine__state=State.DESTROYED)
-    machines = {
-        "machines": Count("pool", filter=pool),
-        "ready_machines": Count("pool", filter=pool & Q(pool__machine__state__in=[State.RUNNING, State.STOPPED])),
-        "failed_machines": Count("pool", filter=pool & Q(pool__machine__state__in=_NEEDS_ATTENTION)),
-    }
-    # Students are counted apart: a join of both would multiply them with the machines.
-    return classes.select_related("teacher", "template").annotate(**machines, students=_students(), waiting_students=_students(place=None))
+@dataclass(frozen=True, slots=True)
+class Counts:
+    machines: int = 0
+    ready: int = 0
+    failed: int = 0
+    students: int = 0
+    waiting: int = 0
 
 
-def _students(**conditions: Any) -> Coalesce:
-    found = Enrolment.objects.filter(lab_class=OuterRef("pk"), **conditions).order_by().values("lab_class")
-    return Coalesce(Subquery(found.annotate(found=Count("pk")).values("found")), 0, output_field=IntegerField())
+def counts(classes: Sequence[LabClass]) -> dict[int, Counts]:
+    """By the id of the class. Machines and students are counted apart, each in one query: a join
+    of both would multiply them."""
+    pools = PoolMachine.objects.filter(lab_class__in=classes, retired_at=None).exclude(machine__state=State.DESTROYED).order_by().values("lab_class")
+    machines = pools.annotate(
+        machines=Count("pk"),
+        ready=Count("pk", filter=Q(machine__state__in=_READY)),
+        failed=Count("pk", filter=Q(machine__state__in=_NEEDS_ATTENTION)),
+    )
+    people = Enrolment.objects.filter(lab_class__in=classes).order_by().values("lab_class")
+    found: dict[int, dict[str, int]] = {lab_class.pk: {} for lab_class in classes}
+    for row in [*machines, *people.annotate(students=Count("pk"), waiting=Count("pk", filter=Q(place=None)))]:
+        found[row.pop("lab_class")].update(row)
+    return {pk: Counts(**row) for pk, row in found.items()}
 
 
 def joined_by(user: User) -> QuerySet[Enrolment]:

@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
+from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -41,11 +42,13 @@ def link_of(request: HttpRequest, invite: Invite) -> str:
 def class_list(request: HttpRequest) -> HttpResponse:
     """Classes the person runs, and those they are in."""
     user = person(request)
-    taught = selectors.with_counts(selectors.taught_by(user)).order_by("archived_at", "name")
+    taught = selectors.taught_by(user).select_related("teacher", "template").order_by(F("archived_at").asc(nulls_first=True), "name", "pk")
     page = Paginator(taught, ROWS).get_page(request.GET.get("page")) if user.teaches else None
+    classes = list(page or [])
     joined = list(selectors.joined_by(user))
-    topics = [f"owner:{user.pk}", *(f"class:{each.key}" for each in page or [])]
-    context = {"page": page, "joined": joined, "topics": topics}
+    topics = [f"owner:{user.pk}", *(f"class:{each.key}" for each in classes)]
+    counts = selectors.counts(classes)
+    context = {"page": page, "taught": [(each, counts[each.pk]) for each in classes], "joined": joined, "topics": topics}
     return render(request, "classes/_list.html" if by_htmx(request) else "classes/list.html", context)
 
 
