@@ -29,7 +29,7 @@ ON_THE_CLUSTER = """
 from machines.models import Cluster
 from machines.services.gateway import provider_for
 for machine in provider_for(Cluster.objects.get()).inventory().machines:
-    print(machine.name, machine.power)
+    print(machine.identity and machine.identity.name, machine.power)
 """
 
 

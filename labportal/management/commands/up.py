@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
+from labportal.demo import demo_file
 from labportal.processes.hypervisors import hypervisor
 from labportal.processes.installation import Installation
 from labportal.processes.preparation import collect_static, prepare_database
@@ -79,10 +80,12 @@ class Command(BaseCommand):
 
     def _welcome(self, data: Path, progress: Progress) -> None:
         progress.say(f"\n    {settings.SITE_URL}\n")
-        accounts = data / "demo.json"
-        if settings.DEMO and accounts.exists():
-            for account in json.loads(accounts.read_text())["accounts"]:
+        if settings.DEMO and demo_file().exists():
+            demo = json.loads(demo_file().read_text())
+            for account in demo["accounts"]:
                 progress.say(f"    {account['role']:<8} {account['username']:<12} {account['password']}")
+            if demo["invite"]:
+                progress.say(f"\n    Invite link of the demo class: {settings.SITE_URL}{demo['invite']}")
             progress.say()
         progress.say(f"Logs: {data / 'log'}. Ctrl-C stops everything, machines included.")
 
