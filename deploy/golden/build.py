@@ -71,7 +71,7 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the image to write (qcow2)")
     parser.add_argument("--cache", type=Path, required=True, help="a folder that keeps packages and built images")
     parser.add_argument("--rebuild", action="store_true", help="build again, with the packages of today")
