@@ -19,12 +19,11 @@ OPTIONAL = ["sshd-session", "sshd-auth", "libnss_files.so.2", "libnss_dns.so.2"]
 FOR_THE_DISK = ["virtio_pci", "virtio_blk", "ext4"]
 MODULES = ["virtio_net", "virtio_console", "virtio_rng", "virtio_balloon", "button", "evdev", "isofs"]
 TERMINALS = ["linux", "vt220", "vt100", "xterm", "xterm-256color", "screen", "screen-256color", "tmux", "tmux-256color", "dumb"]
-# What a seed calls a keyboard layout (the names of X), and console-data's file for it.
-LAYOUTS = {
-    "us": "us", "gb": "uk", "de": "de-latin1-nodeadkeys", "at": "de-latin1-nodeadkeys", "ch": "sg-latin1", "fr": "fr-latin9", "be": "be-latin1",
-    "it": "it", "es": "es", "pt": "pt-latin1", "br": "br-abnt2", "nl": "nl", "dk": "dk-latin1", "no": "no-latin1", "se": "se-latin1", "fi": "fi-latin1",
-    "pl": "pl", "cz": "cz-us-qwertz", "sk": "sk-qwertz", "hu": "hu101", "si": "slovene", "hr": "croat", "ro": "ro", "tr": "trq", "is": "is-latin1",
-}  # fmt: skip
+# Keyboard layouts by X's names, with the variant after a dash.
+LAYOUTS = [
+    "us", "gb", "de", "at", "ch", "ch-fr", "fr", "be", "it", "es", "pt", "br", "nl",
+    "dk", "no", "se", "fi", "pl", "cz", "sk", "hu", "si", "hr", "ro", "tr", "is",
+]  # fmt: skip
 
 
 class GuestTree:
@@ -96,15 +95,16 @@ class GuestTree:
                 shutil.copyfile(found, target)
 
     def _keyboards(self) -> None:
-        keymaps = self.source / "usr/share/keymaps/i386"
-        for layout, name in LAYOUTS.items():
-            source = next(keymaps.glob(f"*/{name}.kmap.gz"), None)
-            if source is None:
-                raise BuildError(f"console-data has no keyboard layout {name}.")
-            binary = subprocess.run([*self.tool("loadkeys"), "-q", "-u", "-b", source], capture_output=True)
+        """Made from X's tables, which the console in the browser goes by as well: the keymaps that
+        come with console-data have other characters on some keys."""
+        for name in LAYOUTS:
+            layout, _, variant = name.partition("-")
+            wanted = ["-model", "pc105", "-layout", layout, *(["-variant", variant] if variant else [])]
+            keymap = run("perl", self.source / "usr/bin/ckbcomp", f"-I{self.source}/usr/share/X11/xkb", *wanted)
+            binary = subprocess.run([*self.tool("loadkeys"), "-q", "-u", "-b"], input=keymap.encode(), capture_output=True)
             if not binary.stdout.startswith(b"bkeymap"):
                 raise BuildError(f"loadkeys cannot read {name}: {binary.stderr.decode(errors='replace')}")
-            (self.root / f"usr/share/keymaps/{layout}.bmap").write_bytes(binary.stdout)
+            (self.root / f"usr/share/keymaps/{name}.bmap").write_bytes(binary.stdout)
 
     def tool(self, name: str) -> list[str | Path]:
         """How to run a program of the unpacked packages here: with their own loader and libraries."""

@@ -11,7 +11,7 @@ from pathlib import Path
 # In the guest.
 GUEST = ["busybox-static", "bash", "openssh-server", "openssh-client", "qemu-guest-agent", "opendoas", "libpam-modules", "e2fsprogs", "ncurses-base"]
 # Run or read while building: the boot loader, the keyboard layouts, zstd for Ubuntu's kernel modules.
-TOOLS = ["grub-common", "grub-pc-bin", "kbd", "console-data", "zstd"]
+TOOLS = ["grub-common", "grub-pc-bin", "kbd", "console-setup", "xkb-data", "zstd"]
 # What a distribution calls its smallest kernel for virtual machines.
 KERNELS = ["linux-image-cloud-amd64", "linux-image-virtual"]
 

@@ -14,6 +14,8 @@ from machines.providers.errors import InvalidSpec
 from machines.providers.types import Seed
 
 VOLUME_ID = "cidata"
+# What X, and with it cloud-init, calls the layouts that are no layout of their own there.
+KEYBOARDS = {"ch-de": ("ch", ""), "ch-fr": ("ch", "fr")}
 _SECTOR = 2048
 _PLAIN_PATHS, _JOLIET_PATHS = (19, 20), (21, 22)  # path tables, little- and big-endian
 _PLAIN_ROOT, _JOLIET_ROOT, _CONTENT = 23, 24, 25
@@ -31,12 +33,14 @@ def meta_data(seed: Seed, instance_id: str) -> str:
 def user_data(seed: Seed) -> str:
     """cloud-config. Every value that people choose is in JSON's quotes, which YAML reads as they are meant."""
     _require_valid(seed)
+    layout, variant = KEYBOARDS.get(seed.keyboard, (seed.keyboard, ""))
     lines = [
         "#cloud-config",
         f"hostname: {_quoted(seed.hostname)}",
         f"locale: {_quoted(seed.locale)}",
         "keyboard:",
-        f"  layout: {_quoted(seed.keyboard)}",
+        f"  layout: {_quoted(layout)}",
+        *([f"  variant: {_quoted(variant)}"] if variant else []),
         "ssh_pwauth: true",
         "users:",
         f"  - name: {_quoted(seed.username)}",

@@ -91,3 +91,11 @@ def test_what_no_guest_could_take_is_refused(wrong: Seed) -> None:
     with pytest.raises(InvalidSpec) as raised:
         seed.iso(wrong, "instance-1")
     assert raised.value.message
+
+
+@pytest.mark.parametrize(("chosen", "lines"), [("de", ['  layout: "de"']), ("ch-de", ['  layout: "ch"']), ("ch-fr", ['  layout: "ch"', '  variant: "fr"'])])
+def test_a_keyboard_is_told_by_its_layout_and_variant(chosen, lines):
+    told = seed.user_data(Seed(hostname="web-01", username="student", password="secret", keyboard=chosen)).splitlines()
+    start = told.index("keyboard:") + 1
+    assert told[start : start + len(lines)] == lines
+    assert not told[start + len(lines)].startswith("  ")

@@ -16,7 +16,8 @@ function plain(s) {
 /^hostname:/ { print "hostname\t" value($0) }
 /^locale:/ { print "locale\t" value($0) }
 /^password:/ { print "password\t" value($0) }
-section == "keyboard:" && /^ +layout:/ { print "keyboard\t" value($0) }
+section == "keyboard:" && /^ +layout:/ { layout = value($0); print "keyboard\t" layout }
+section == "keyboard:" && /^ +variant:/ { print "keyboard\t" layout "-" value($0) }
 section == "users:" && /^ *- *name:/ { print "user\t" value($0); keys = 0; next }
 section == "users:" && /^ +plain_text_passwd:/ { print "password\t" value($0) }
 section == "users:" && /^ +(hashed_)?passwd:/ { print "hash\t" value($0) }
