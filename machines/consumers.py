@@ -67,7 +67,7 @@ class _Page:
             text = message.get("text") or ""
             try:
                 said = json.loads(text) if len(text) <= LONGEST_MESSAGE else None
-            except ValueError:
+            except (ValueError, RecursionError):  # hostile nesting included
                 said = None
             if not isinstance(said, dict):
                 return NOT_UNDERSTOOD

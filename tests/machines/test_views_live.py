@@ -109,7 +109,8 @@ async def test_nobody_signed_in_hears_nothing():
 
 
 @pytest.mark.parametrize(
-    "words", ["nonsense", "[]", '{"listen": "machine:1"}', '{"listen": []}', '{"listen": [1], "since": "x"}', "9" * (consumers.LONGEST_MESSAGE + 1)]
+    "words",
+    ["nonsense", "[]", '{"listen": "machine:1"}', '{"listen": []}', '{"listen": [1], "since": "x"}', "9" * (consumers.LONGEST_MESSAGE + 1), "[" * 50000],
 )
 async def test_what_is_not_understood_ends_the_socket(page, words):
     page._to_app.put_nowait({"type": "websocket.receive", "text": words})
