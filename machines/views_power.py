@@ -105,7 +105,8 @@ def _ask_revert(request: HttpRequest, machine: Machine) -> Question:
 
 def _moment(moment: datetime) -> SafeString:
     """Date and time; where scripts run, in the person's zone (js/times.js)."""
-    return format_html('<time datetime="{}" data-moment>{}</time>', moment.isoformat(), date_format(timezone.localtime(moment), "l j F Y, H:i"))
+    local = timezone.localtime(moment)
+    return format_html('<time datetime="{}" data-moment>{}</time>', local.isoformat(), date_format(local, "l j F Y, H:i"))
 
 
 def _ask_delete_snapshot(request: HttpRequest, machine: Machine) -> Question:

@@ -73,7 +73,7 @@ def test_the_address_comes_with_the_command_to_use_it(client, owner):
 def test_what_is_shown_of_a_silent_cluster_is_said_to_be_old(client, owner):
     machine = make_machine(owner=owner, state=State.RUNNING, cluster=make_cluster(reachable=False))
     text = client.get(page(machine)).content.decode()
-    assert "Last seen on" in text and "Your machine may still be running" in text
+    assert "Last seen on" in text and "Your machine may still be running: the cluster has not answered" in text
 
 
 def test_a_queued_operation_tells_its_place_and_can_be_cancelled(client, owner):

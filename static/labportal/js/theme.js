@@ -1,5 +1,6 @@
-// Light or dark before the first paint: the stored choice, else the system's.
+// Before the first paint: light or dark, by the stored choice or else the system's, and what only scripts can do.
 (() => {
+  document.documentElement.classList.add("scripted");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const apply = () => {
     let chosen = null;

@@ -15,13 +15,19 @@ export function span(seconds) {
   return `${Math.floor(whole / 86400)} ${units[3]}`;
 }
 
+// Whether the person's clock differs from the one the server wrote the time by.
+function elsewhere(text, moment) {
+  const [, sign, hours, minutes] = text.match(/([+-])(\d\d):(\d\d)$/) ?? [null, "+", 0, 0];
+  return (sign === "-" ? 1 : -1) * (60 * hours + Number(minutes)) !== moment.getTimezoneOffset();
+}
+
 export function showTime(element) {
   const moment = new Date(element.dateTime);
   const words = span((Date.now() - moment) / 1000);
   if (element.dataset.ago !== undefined) element.textContent = root.wordsAgo.replace("%s", words);
   else if (element.dataset.elapsed !== undefined) element.textContent = words;
   else if (element.dataset.clock !== undefined) element.textContent = time.format(moment);
-  else if (element.dataset.moment !== undefined) element.textContent = moments.format(moment);
+  else if (element.dataset.moment !== undefined && elsewhere(element.dateTime, moment)) element.textContent = moments.format(moment);
   element.title = absolute.format(moment);
 }
 
