@@ -14,9 +14,11 @@ class ClassesConfig(AppConfig):
         from machines.policies import GRANTS
         from machines.selectors.pages import PLACES
         from machines.services.feed import TOPICS
+        from machines.services.sweep import SWEEPS
         from machines.services.transitions import LISTENERS
 
         GRANTS.append(machines_of_own_classes)
         TOPICS.append(pool.class_topics)
         LISTENERS.append(pool.heard)
         PLACES.append(places_of_machines)
+        SWEEPS.append(pool.mend)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, Count, Exists, F, FilteredRelation, IntegerField, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Case, Count, Exists, F, FilteredRelation, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 
 from accounts.models import User
-from machines.lifecycle import MOVING, State
+from machines.lifecycle import MOVING, STABLE, Kind, State
 from machines.models import ACTIVE, Batch, Machine, Operation, OperationState
 from machines.selectors.pages import Place
 
@@ -39,6 +40,20 @@ def free_places(lab_class: LabClass) -> QuerySet[PoolMachine]:
     worth = Case(*(When(machine__state=state, then=Value(rank)) for state, rank in _WORTH.items()), output_field=IntegerField())
     free = lab_class.pool.filter(enrolment=None, assigned_at=None, retired_at=None, machine__state__in=list(_WORTH))
     return free.annotate(worth=worth).order_by("worth", "number").select_related("machine__cluster")
+
+
+def unsettled() -> QuerySet[PoolMachine, int]:
+    """Ids of machines at rest whose class has yet to do something about them
+    (`classes.services.pool.settle`). Those the cluster failed to destroy wait for a person."""
+    last = Operation.objects.filter(machine=OuterRef("machine")).order_by("-pk")
+    spent = Q(retired_at__isnull=False) | Q(assigned_at__isnull=False, enrolment=None)
+    to_destroy = spent & Q(machine__state__in=STABLE - {State.DESTROYED}) & ~Q(last_kind=Kind.DESTROY, last_state=OperationState.FAILED)
+    wanted = Exists(Enrolment.objects.filter(lab_class=OuterRef("lab_class"), place=None))
+    to_give = Q(wanted, enrolment=None, assigned_at=None, retired_at=None, lab_class__archived_at=None, machine__state__in=list(_WORTH))
+    gone = Q(machine__state=State.DESTROYED, retired_at=None)
+    ended = {f"last_{name}": Coalesce(Subquery(last.values(name)[:1]), Value("")) for name in ("kind", "state")}
+    places = PoolMachine.objects.annotate(**ended)
+    return places.filter(to_destroy | to_give | gone).order_by("pk").values_list("machine", flat=True)
 
 
 def waiting(lab_class: LabClass) -> QuerySet[Enrolment]:

@@ -24,6 +24,7 @@ from machines.services.feed import machine_topics, publish
 from machines.services.refusal import Refused
 
 MOST_AT_ONCE = 200
+_MENDED_AT_ONCE = 20
 
 
 def topic(lab_class: LabClass) -> str:
@@ -161,6 +162,15 @@ def settle(machine_pk: int) -> None:
             _destroy(place, acting_user=None)
         fill_waiting_list(lab_class, acting_user=None)
         publish(topic(lab_class))
+
+
+def mend() -> int:
+    """Do what `settle` did not come to, as its process died between a machine's move and that.
+    For `machines.services.sweep.SWEEPS`. Returns how many machines it looked at."""
+    unsettled = list(selectors.unsettled()[:_MENDED_AT_ONCE])
+    for machine_pk in unsettled:
+        settle(machine_pk)
+    return len(unsettled)
 
 
 def _needs_settling(place: PoolMachine) -> bool:

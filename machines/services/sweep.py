@@ -2,6 +2,7 @@
 under its lock. Any number of processes may sweep at once."""
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
@@ -23,10 +24,15 @@ CHANGES_KEPT = timedelta(hours=1)
 # A mismatch younger than this may be a transaction of somebody else that we see half of.
 SETTLED = timedelta(seconds=30)
 
+# Apps above put right what a crash left of theirs.
+SWEEPS: list[Callable[[], object]] = []
+
 
 def sweep() -> None:
     resume_abandoned()
     mend_mismatches()
+    for mend in SWEEPS:
+        mend()
     dispatch.ring_if_due()
 
 

@@ -12,7 +12,7 @@ from classes.services import classes as class_services
 from classes.services import enrolment, invites, pool
 from machines.lifecycle import Kind, State
 from machines.models import Change, Machine, Operation, OperationState, Priority
-from machines.services import transitions
+from machines.services import sweep, transitions
 from machines.services.refusal import Refused
 from tests.classes.rows import add_machines, enrol, machine_of, make_class, make_invite, make_place
 from tests.factories import make_operation, make_user
@@ -241,3 +241,36 @@ def test_a_student_is_removed_though_no_fresh_machine_can_be_made():
     enrolment.remove_students(lab_class, [left], acting_user=lab_class.teacher)
     assert Machine.objects.get(pk=used.machine.pk).state == State.DESTROYING
     assert AuditEntry.objects.get(action="pool.refill").outcome == "template_missing"
+
+
+# -- what a crash left ---------------------------------------------------------------------------
+
+
+def test_the_sweep_gives_destroys_and_retires_what_nobody_came_to():
+    """The process that moved these machines died before their classes heard of it."""
+    lab_class = make_class()
+    lost, back, used = make_place(lab_class), make_place(lab_class, state=State.MISSING), make_place(lab_class)
+    seated, left = enrol(lab_class), enrol(lab_class)
+    left.delete()
+    Machine.objects.filter(pk=lost.machine.pk).update(state=State.DESTROYED)
+    Machine.objects.filter(pk=back.machine.pk).update(state=State.STOPPED)
+    sweep.sweep()
+    assert Machine.objects.get(pk=used.machine.pk).state == State.DESTROYING
+    assert machine_of(seated) == back.machine
+    assert not selectors.unsettled().exists()
+
+
+def test_the_sweep_leaves_alone_what_is_settled_or_waits_for_a_person():
+    lab_class = make_class()
+    used = make_place(lab_class)
+    enrolment.leave(enrol(lab_class))
+    Operation.objects.filter(machine=used.machine).update(state=OperationState.FAILED)
+    Machine.objects.filter(pk=used.machine.pk).update(state=State.FAILED)
+    make_place(lab_class, state=State.FAILED)
+    enrol(lab_class), enrol(lab_class)
+    assert not selectors.unsettled().exists()
+    archived = make_class("Old")
+    enrol(archived)
+    class_services.archive_class(archived, acting_user=archived.teacher)
+    make_place(archived)
+    assert pool.mend() == 0
