@@ -54,8 +54,10 @@ function ready(form) {
 addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method !== "post") return;
-  if (form.dataset.sent) event.preventDefault();
-  else busy(form, event.submitter ?? form.querySelector("[type=submit]"));
+  if (form.dataset.sent) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  } else busy(form, event.submitter ?? form.querySelector("[type=submit]"));
 }, { capture: true });
 
 // Coming back by the browser's Back button shows the page as it was left: busy.

@@ -148,7 +148,13 @@ function afterSwap() {
   subscribe();
 }
 
+// What a fragment shows was deleted, or is not this person's any more: the page says so itself.
+function gone(event) {
+  if (event.target.dataset?.live && [403, 404].includes(event.detail.xhr.status)) location.reload();
+}
+
 export function startLive() {
+  document.addEventListener("htmx:responseError", gone);
   document.addEventListener("htmx:beforeSwap", beforeSwap);
   document.addEventListener("htmx:afterSwap", afterSwap);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) fragments().forEach(refresh); });
