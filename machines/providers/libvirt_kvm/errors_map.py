@@ -25,7 +25,14 @@ _CONNECTION = {
     libvirt.VIR_ERR_NO_SERVER,
 }
 _CONNECTION_WORDS = ("client socket is closed", "connection reset", "failed to connect", "end of file while reading data", "cannot write data")
-_BUSY_WORDS = ("cannot acquire state change lock", 'failed to get "write" lock', "is still being allocated", "is still in use", "has asynchronous jobs")
+_BUSY_WORDS = (
+    "cannot acquire state change lock",
+    'failed to get "write" lock',
+    "is still being allocated",
+    "is still in use",
+    "has asynchronous jobs",
+    "failed to find an available port",  # for VNC: somebody else on the host took the one libvirt chose
+)
 _BY_CODE: dict[int, type[ProviderError]] = {
     libvirt.VIR_ERR_AUTH_FAILED: AuthFailed,
     libvirt.VIR_ERR_AUTH_CANCELLED: AuthFailed,

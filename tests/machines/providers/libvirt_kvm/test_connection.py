@@ -84,6 +84,7 @@ def of_libvirt(code: int, text: str) -> libvirt.libvirtError:
         (libvirt.VIR_ERR_INTERNAL_ERROR, "qemu-img: x: Could not open backing file: No such file", TemplateMissing),
         (libvirt.VIR_ERR_OPERATION_INVALID, "volume 'x' is still being allocated.", Busy),
         (libvirt.VIR_ERR_OPERATION_TIMEOUT, "cannot acquire state change lock", Busy),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, "qemu-system-x86_64: -vnc 127.0.0.1:15: Failed to find an available port: Address already in use", Busy),
         (libvirt.VIR_ERR_XML_ERROR, "bad XML", InvalidSpec),
         (libvirt.VIR_ERR_OPERATION_FAILED, "something else", TaskFailed),
     ],
