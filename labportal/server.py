@@ -13,7 +13,6 @@ Plain TCP only: TLS belongs to the proxy in front.
 import asyncio
 import logging
 import re
-import socket
 import struct
 import time
 from collections import deque
@@ -33,7 +32,6 @@ from zope.interface import implementer
 HIGH_WATER = 256 * 1024  # bytes held for one socket in one direction before its source is paused
 LOW_WATER = HIGH_WATER // 2
 EVENT_COST = 256  # bytes an event in a queue counts besides its payload, so that empty ones are bounded too
-STREAM_SEND_BUFFER = 256 * 1024  # what the kernel holds of a console: ^C must overtake little
 MESSAGE_LIMIT = 1024 * 1024  # the largest message a browser may send
 PING_SECONDS, PONG_SECONDS = 20, 30
 HANDSHAKE_SECONDS = 20
@@ -162,7 +160,6 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
             if message.get("stream"):
                 self.stream = True
                 self.transport.bufferSize = HIGH_WATER  # also what one read may bring
-                self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_SEND_BUFFER)
         elif kind == "websocket.close" and self.state != self.STATE_CONNECTING:
             self.close(message.get("code") or 1000, message.get("reason") or "")
         else:

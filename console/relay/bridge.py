@@ -30,7 +30,7 @@ RESIZE_SECONDS = 0.05  # between two changes of the size
 
 def accept() -> dict[str, Any]:
     """The answer to websocket.connect. `stream` tells our server that binary messages are
-    pieces of one stream: it may join them, and keeps little in the kernel."""
+    pieces of one stream, which it may join."""
     return {"type": "websocket.accept", "stream": True}
 
 
