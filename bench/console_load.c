@@ -469,6 +469,7 @@ static void keys(int paints) {
         open_viewer(&viewers[i], i, 0);
         nonblocking(viewers[i].fd);
         watch(epoll, EPOLL_CTL_ADD, viewers[i].fd, EPOLLIN, &viewers[i]);
+        for (int j = wait_until(epoll, events, 1); j-- > 0;) receive(events[j].data.ptr, 1); /* pings */
     }
     await_line("{\"standing\": true}");
     for (int i = 0; i < sessions; i++) order(&viewers[i], paints ? 'P' : 'E', message_size, 0);

@@ -1,6 +1,7 @@
 """The terminal's side of bench/console: an sshd of its own, the `ssh` client, and a browser's terminal."""
 
 import getpass
+import json
 import os
 import random
 import select
@@ -21,6 +22,7 @@ from bench.console_rig import RELAY_CORE, RIG_CORE, Portal, free_port, on_core, 
 READY = b"<<GO>>"
 SAY_READY = "printf '<<%s>>' GO"  # not as the line that is typed says it
 STOPPED = b"[stopped]"
+ACK_BYTES = 65536
 FILE_BYTES = 64_000_000
 
 
@@ -144,7 +146,7 @@ class SshClient(Shell):
 
 
 class Terminal(Shell):
-    """A browser's terminal: one WebSocket."""
+    """A browser's terminal: one WebSocket, with acknowledgements of what was drawn, as the page sends them."""
 
     def __init__(self, portal: Portal) -> None:
         (headers,) = portal.tickets(1, "terminal")
@@ -162,9 +164,17 @@ class Terminal(Shell):
         if not head.startswith(b"HTTP/1.1 101"):
             sys.exit(f"The portal answered {head[:60]!r}.")
         self.payload = 0  # bytes of the frame under way
+        self.drawn = 0
+        self.control({"type": "ack", "bytes": 0})  # as the page does: hold back what was not drawn
 
-    def read(self) -> bytes:
-        return self._payload_of(self.socket.recv(65536)) or self.read()
+    def read(self, limit: int = 65536) -> bytes:
+        while not (data := self._payload_of(self.socket.recv(limit))):
+            pass
+        self.drawn += len(data)
+        if self.drawn >= ACK_BYTES:
+            self.control({"type": "ack", "bytes": self.drawn})
+            self.drawn = 0
+        return data
 
     def _payload_of(self, data: bytes) -> bytes:
         """What of the bytes that came is the terminal's; the head of a frame may be held back."""
@@ -190,9 +200,15 @@ class Terminal(Shell):
         return b"".join(found)
 
     def write(self, data: bytes) -> None:
+        self._send(0x82, data)
+
+    def control(self, message: dict[str, object]) -> None:
+        self._send(0x81, json.dumps(message).encode())
+
+    def _send(self, opcode: int, data: bytes) -> None:
         assert len(data) < 65536
         length = bytes((0x80 | len(data),)) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2, "big")
-        self.socket.sendall(b"\x82" + length + b"\0\0\0\0" + data)  # masked with zeroes
+        self.socket.sendall(bytes((opcode,)) + length + b"\0\0\0\0" + data)  # masked with zeroes
 
     def close(self) -> None:
         self.socket.close()
@@ -213,7 +229,7 @@ class Terminal(Shell):
             if due < 4096 or not select.select([self.socket], [], [], 0.001)[0]:
                 time.sleep(0.001)
                 continue
-            data = self.socket.recv(min(due, 65536))
+            data = self.read(min(due, 65536))
             taken += len(data)
-            seen = seen[-len(STOPPED) :] + self._payload_of(data)
+            seen = seen[-len(STOPPED) :] + data
         return time.perf_counter() - began - pressed
