@@ -42,18 +42,19 @@ def free_places(lab_class: LabClass) -> QuerySet[PoolMachine]:
     return free.annotate(worth=worth).order_by("worth", "number").select_related("machine__cluster")
 
 
-def unsettled() -> QuerySet[PoolMachine, int]:
+def unsettled(most: int) -> list[int]:
     """Ids of machines at rest whose class has yet to do something about them
     (`classes.services.pool.settle`). Those the cluster failed to destroy wait for a person."""
+    in_pool = PoolMachine.objects.filter(retired_at=None)
+    gone = in_pool.filter(machine__state=State.DESTROYED)
+    needy = Enrolment.objects.filter(place=None, lab_class__archived_at=None).values("lab_class")
+    to_give = in_pool.filter(enrolment=None, assigned_at=None, machine__state__in=list(_WORTH), lab_class__in=needy)
     last = Operation.objects.filter(machine=OuterRef("machine")).order_by("-pk")
-    spent = Q(retired_at__isnull=False) | Q(assigned_at__isnull=False, enrolment=None)
-    to_destroy = spent & Q(machine__state__in=STABLE - {State.DESTROYED}) & ~Q(last_kind=Kind.DESTROY, last_state=OperationState.FAILED)
-    wanted = Exists(Enrolment.objects.filter(lab_class=OuterRef("lab_class"), place=None))
-    to_give = Q(wanted, enrolment=None, assigned_at=None, retired_at=None, lab_class__archived_at=None, machine__state__in=list(_WORTH))
-    gone = Q(machine__state=State.DESTROYED, retired_at=None)
-    ended = {f"last_{name}": Coalesce(Subquery(last.values(name)[:1]), Value("")) for name in ("kind", "state")}
-    places = PoolMachine.objects.annotate(**ended)
-    return places.filter(to_destroy | to_give | gone).order_by("pk").values_list("machine", flat=True)
+    last_kind, last_state = (Coalesce(Subquery(last.values(name)[:1]), Value("")) for name in ("kind", "state"))
+    spent = PoolMachine.objects.exclude(retired_at=None) | PoolMachine.objects.filter(enrolment=None).exclude(assigned_at=None)
+    at_rest = spent.filter(machine__state__in=STABLE - {State.DESTROYED}).annotate(last_kind=last_kind, last_state=last_state)
+    to_destroy = at_rest.exclude(last_kind=Kind.DESTROY, last_state=OperationState.FAILED)
+    return [machine for places in (gone, to_give, to_destroy) for machine in places.order_by("pk").values_list("machine", flat=True)[:most]]
 
 
 def waiting(lab_class: LabClass) -> QuerySet[Enrolment]:

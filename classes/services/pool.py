@@ -167,7 +167,7 @@ def settle(machine_pk: int) -> None:
 def mend() -> int:
     """Do what `settle` did not come to, as its process died between a machine's move and that.
     For `machines.services.sweep.SWEEPS`. Returns how many machines it looked at."""
-    unsettled = list(selectors.unsettled()[:_MENDED_AT_ONCE])
+    unsettled = selectors.unsettled(_MENDED_AT_ONCE)
     for machine_pk in unsettled:
         settle(machine_pk)
     return len(unsettled)

@@ -257,7 +257,7 @@ def test_the_sweep_gives_destroys_and_retires_what_nobody_came_to():
     sweep.sweep()
     assert Machine.objects.get(pk=used.machine.pk).state == State.DESTROYING
     assert machine_of(seated) == back.machine
-    assert not selectors.unsettled().exists()
+    assert selectors.unsettled(10) == []
 
 
 def test_the_sweep_leaves_alone_what_is_settled_or_waits_for_a_person():
@@ -268,7 +268,7 @@ def test_the_sweep_leaves_alone_what_is_settled_or_waits_for_a_person():
     Machine.objects.filter(pk=used.machine.pk).update(state=State.FAILED)
     make_place(lab_class, state=State.FAILED)
     enrol(lab_class), enrol(lab_class)
-    assert not selectors.unsettled().exists()
+    assert selectors.unsettled(10) == []
     archived = make_class("Old")
     enrol(archived)
     class_services.archive_class(archived, acting_user=archived.teacher)
