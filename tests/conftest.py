@@ -8,6 +8,9 @@ from django.db import connection
 from tests.chromium import chromium as open_chromium
 from tests.web import WebProcess, manage
 
+# Before any test module imports them.
+pytest.register_assert_rewrite("tests.machines.providers.contract", "tests.machines.providers.lab")
+
 
 @pytest.fixture
 def file_database(transactional_db, tmp_path):

@@ -6,8 +6,6 @@ import pytest
 
 from .simulator.running import Simulated, simulator
 
-pytest.register_assert_rewrite("tests.machines.providers.contract", "tests.machines.providers.lab")
-
 
 @pytest.fixture
 def simulated() -> Iterator[Simulated]:
