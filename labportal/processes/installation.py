@@ -23,8 +23,8 @@ COMES_UP_WITHIN = 60.0  # seconds
 
 def worker(env: Mapping[str, str], log: Path | None) -> Child:
     """The django-q2 cluster. It can stand still while its processes live; only the heartbeat, a task that goes
-    through the queue, tells. A heartbeat waits its turn behind the longest step."""
-    return Child("worker", [*MANAGE, "qcluster"], log, env, silence=heartbeat_silence("worker"), patience=2.0 * settings.WORKER_TIMEOUT_SECONDS)
+    through the queue, tells. It waits behind a long step only while all workers are at one."""
+    return Child("worker", [*MANAGE, "qcluster"], log, env, silence=heartbeat_silence("worker"), patience=float(settings.WORKER_TIMEOUT_SECONDS))
 
 
 class Installation:

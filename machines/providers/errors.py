@@ -74,6 +74,11 @@ class StorageFull(Permanent):
     default = "The cluster's storage is full."
 
 
+class Incomplete(Permanent):
+    code = "incomplete"
+    default = "The machine's disk is gone from the cluster, and with it what was on it."
+
+
 class AuthFailed(Permanent):
     code = "auth_failed"
     default = "The cluster refuses the portal's credentials."

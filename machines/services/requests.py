@@ -17,7 +17,7 @@ from accounts.models import User
 from accounts.services import audit
 from machines.lifecycle import REQUEST_EVENT, Event, Kind, State, can
 from machines.models import ACTIVE, Batch, Machine, Operation, OperationEvent, OperationState, Priority, Snapshot, Template
-from machines.providers.errors import Unsupported
+from machines.providers.errors import Incomplete, Unsupported
 from machines.providers.registry import provider_class
 
 from . import credentials, dispatch, steps, transitions
@@ -144,14 +144,14 @@ def destroy(machine: Machine, *, acting_user: User | None, batch: Batch | None =
 
 
 def retry(machine: Machine, *, acting_user: User | None) -> Operation:
-    """Try again what failed; for a machine that is gone, make it anew."""
+    """Try again what failed; a machine that is gone, or whose disk is, is made anew."""
     with transaction.atomic():
         _lock(machine)
         if (active := _active(machine)) is not None:
             return active
         last = machine.operations.order_by("-id").first()
         kind = Kind(last.kind) if last is not None and last.state == OperationState.FAILED and machine.made_at else Kind.PROVISION
-        if not can(machine.state, REQUEST_EVENT[kind]):
+        if machine.problem_code == Incomplete.code or not can(machine.state, REQUEST_EVENT[kind]):
             kind = Kind.PROVISION
         params = dict(last.params) if last is not None and last.kind == kind else {}
         params.pop("force", None)

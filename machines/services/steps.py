@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from machines.lifecycle import Event, Kind, State
 from machines.models import Operation
-from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, TaskFailed
+from machines.providers.errors import Busy, ForeignMachine, Incomplete, InvalidSpec
 from machines.providers.types import Power, Presence, Sighting, Stage, StopMode
 
 from . import gateway
@@ -200,12 +200,12 @@ def ensure_destroyed(work: Work) -> Outcome:
 
 
 def _ready(work: Work) -> Sighting:
-    """Our machine, whole. Raises Vanished, ForeignMachine, Busy, TaskFailed."""
+    """Our machine, whole. Raises Vanished, ForeignMachine, Busy, Incomplete."""
     seen = work.look_at_ours()
     if seen.stage is Stage.BUILDING:
         raise Busy("still building")
     if seen.stage is Stage.BROKEN:
-        raise TaskFailed(seen.detail, message=_("The machine is only half there. “Try again” makes it whole."))
+        raise Incomplete(seen.detail)
     return seen
 
 

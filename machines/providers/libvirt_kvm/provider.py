@@ -140,7 +140,10 @@ class LibvirtProvider(LibvirtGuests):
                 return Sighting(Presence.FOREIGN)
             state, reason = dom.state(0)
             detail = "paused: the storage has no room or answers with errors" if (state, reason) == domains.PAUSED_BY_STORAGE else ""
-            return Sighting(Presence.OURS, self._stage(raw, ref, label), domains.power(state), detail=detail)
+            power, stage = domains.power(state), self._stage(raw, ref, label)
+            if stage is Stage.READY and power is Power.OFF and not self._storage(raw).has_disk(ref):
+                stage, detail = Stage.BROKEN, "its disk is gone"
+            return Sighting(Presence.OURS, stage, power, detail=detail)
 
         return self._connection.call(look)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import libvirt
 
-from machines.providers.errors import Busy, InvalidSpec, StorageFull, TaskFailed, TemplateMissing, Unreachable
+from machines.providers.errors import Busy, Incomplete, InvalidSpec, StorageFull, TaskFailed, TemplateMissing, Unreachable
 from machines.providers.types import TemplateInfo
 
 from .errors_map import is_absent, translate
@@ -173,8 +173,15 @@ class Storage:
         self._put(seed_name(ref), content)
 
     def require_disk(self, ref: str) -> None:
-        """Raises TaskFailed where the file is gone."""
+        """Raises Incomplete where the file is gone."""
         self._disk(ref).info()
+
+    def has_disk(self, ref: str) -> bool:
+        """Whether the file is there; the pool is read anew before that is denied."""
+        if self._look_at(disk_name(ref))[0] is None:
+            _refresh(self.pool)
+            return self._look_at(disk_name(ref))[0] is not None
+        return True
 
     def path_of(self, name: str) -> str:
         """Where the volume is, or will be, on the hypervisor."""
@@ -213,14 +220,14 @@ class Storage:
         return int(self.pool.info()[3] // MIB)
 
     def _disk(self, ref: str) -> Any:
-        """The disk's volume, known to libvirt as the qcow2 that it is. Raises TaskFailed, Busy."""
+        """The disk's volume, known to libvirt as the qcow2 that it is. Raises Incomplete, Busy."""
         volume, kind = self._look_at(disk_name(ref))
         if kind != "qcow2":
             # Sent, or put there, a moment ago: libvirt has not looked into it yet.
             _refresh(self.pool)
             volume, kind = self._look_at(disk_name(ref))
         if volume is None:
-            raise TaskFailed(f"no volume {disk_name(ref)}", message="The machine's disk is gone from the cluster.")
+            raise Incomplete(f"no volume {disk_name(ref)}")
         if kind != "qcow2":
             raise Busy(f"pool {self.pool.name()} was not read again yet")
         return volume

@@ -200,6 +200,18 @@ def test_half_a_machine_is_removed_and_made_again(cluster, world, carry_on):
     assert [vm.stage for vm in world.ours(str(machine.key))] == [Stage.READY]
 
 
+def test_a_machine_whose_disk_is_gone_says_so_and_is_made_again_when_asked(cluster, world, carry_on):
+    machine = made(cluster, world)
+    world.machines[machine.ref].stage = Stage.BROKEN
+    operation = carry_on(requests.start(machine, acting_user=None))
+    machine.refresh_from_db()
+    assert (operation.state, operation.code, machine.state) == (OperationState.FAILED, "incomplete", "failed")
+    assert "disk is gone" in machine.problem
+    assert world.calls.count("destroy") == 0  # nothing is thrown away before somebody asks for it
+    assert carry_on(requests.retry(machine, acting_user=None)).state == OperationState.SUCCEEDED
+    assert [vm.stage for vm in world.ours(str(machine.key))] == [Stage.READY]
+
+
 def test_a_machine_that_is_there_already_is_adopted(cluster, world, carry_on):
     machine, operation = new_machine(cluster)
     identity = fakes.MachineIdentity(str(machine.key), machine.name, "7e57ab1e-0000-4000-8000-000000000000")

@@ -15,7 +15,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from machines.providers.errors import Busy, InvalidSpec, NotRunning, StorageFull, TaskFailed, TemplateMissing, Unreachable
+from machines.providers.errors import Busy, Incomplete, InvalidSpec, NotRunning, StorageFull, TemplateMissing, Unreachable
 from machines.providers.libvirt_kvm import LibvirtProvider, connection, domain, provider, storage
 from machines.providers.types import ConsoleKind, Power, Presence, Seed, Stage, StopMode, TaskRef, TaskState
 from tests.guests.hypervisor import TEMPLATE, Hypervisor, golden_image
@@ -168,7 +168,8 @@ def test_what_an_attempt_that_died_left_is_no_hindrance(lab: Lab, hypervisor: Hy
 
 def test_a_disk_that_is_gone_is_said_to_be_gone(lab: Lab, hypervisor: Hypervisor, made: Made) -> None:
     volume(hypervisor, storage.disk_name(made.ref)).unlink()
-    with pytest.raises(TaskFailed) as raised:
+    assert lab.find(made).stage is Stage.BROKEN
+    with pytest.raises(Incomplete) as raised:
         lab.provider.begin_start(made.identity, made.ref)
     assert "disk is gone" in raised.value.message
 
