@@ -3,7 +3,10 @@
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter, get_adapter
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import resolve_url
+from django.urls import reverse
 
 from accounts.services import audit
 
@@ -16,6 +19,10 @@ def address_of(request: HttpRequest) -> str | None:
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
+    def get_login_redirect_url(self, request: HttpRequest) -> str:
+        """Teachers begin at their classes, everybody else at their machines."""
+        return reverse("classes:list") if getattr(request.user, "teaches", False) else resolve_url(settings.LOGIN_REDIRECT_URL)
+
     def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
         response: HttpResponse = super().post_login(request, user, **kwargs)
         audit.record("user.signed_in", acting_user=user, target=user, address=address_of(request))

@@ -176,7 +176,8 @@ def _recorded(entry: AuditEntry) -> Happening:
             title = _("Given to %(student)s") % {"student": entry.data.get("student", "")}
         case _other:
             title = _("User and password shown")
-    return Happening(at=entry.at, tone=tone, title=title, who=str(entry.actor or ""))
+    to_oneself = entry.actor is not None and entry.data.get("student") == entry.actor.get_username()
+    return Happening(at=entry.at, tone=tone, title=title, who="" if to_oneself else str(entry.actor or ""))
 
 
 def timeline(machine: Machine, *, before: datetime | None = None, length: int = 12) -> tuple[list[Happening], datetime | None]:

@@ -50,6 +50,14 @@ def test_one_signs_in_by_name_or_address(client, login):
     assert client.post(reverse("account_login"), {"login": login, "password": PASSWORD}).url == "/"
 
 
+def test_teachers_begin_at_their_classes_unless_they_were_on_their_way(client):
+    make_user("grace", role="teacher")
+    data = {"login": "grace", "password": PASSWORD}
+    assert client.post(reverse("account_login"), data).url == reverse("classes:list")
+    client.logout()
+    assert client.post(reverse("account_login"), data | {"next": "/operations/"}).url == "/operations/"
+
+
 def test_a_wrong_password_says_so_and_nothing_more(client):
     make_user("ada")
     for login in ("ada", "nobody"):
