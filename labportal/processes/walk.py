@@ -14,7 +14,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from django.utils import timezone
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
@@ -142,20 +142,25 @@ class _Walk:
         return _until(said, BOOTED, f"{where} answers with an SSH banner")
 
     def run(self, command: str, expected: str) -> str:
-        """Type a command into the terminal of the browser; returns the line that was waited for. The command is
-        echoed, so what is expected must not stand in it as a line of its own."""
+        """Type a command into the terminal of the browser until it answers the expected line, which it returns. A guest
+        that is slow to let the portal in ends the console; then it is opened again, as the page does."""
+        return _until(lambda: self.typed(command, expected), BOOTED, f"the terminal says “{expected}”")
+
+    def typed(self, command: str, expected: str) -> str:
         token = _until(self.ticket, BOOTED, "the terminal can be opened")
         offered = [Subprotocol("labportal.console"), Subprotocol(f"ticket.{token}")]
-        address = self.url.replace("http", "ws", 1) + "/console/terminal/"
-        with connect(address, origin=Origin(self.url), subprotocols=offered, additional_headers={"Cookie": self.student.cookie_header}) as terminal:
-            terminal.send(f"{command}\r".encode())
-            seen, end = "", time.monotonic() + PROMPTLY
-            while not re.search(rf"[\r\n]{re.escape(expected)}\r?\n", STYLE.sub("", seen)):
-                try:
+        address, cookies = self.url.replace("http", "ws", 1) + "/console/terminal/", {"Cookie": self.student.cookie_header}
+        seen, end = "", time.monotonic() + PROMPTLY
+        try:
+            with connect(address, origin=Origin(self.url), subprotocols=offered, additional_headers=cookies) as terminal:
+                terminal.send(f"{command}\r".encode())
+                while not re.search(rf"[\r\n]{re.escape(expected)}\r?\n", STYLE.sub("", seen)):
                     data = terminal.recv(timeout=end - time.monotonic())
-                except TimeoutError:
-                    raise Surprise(f"the terminal did not say “{expected}” but {seen[-300:]!r}") from None
-                seen += data if isinstance(data, str) else data.decode(errors="replace")
+                    seen += data if isinstance(data, str) else data.decode(errors="replace")
+        except TimeoutError:
+            raise Surprise(f"the terminal did not say “{expected}” but {seen[-300:]!r}") from None
+        except ConnectionClosed:
+            return ""
         return expected
 
     def ticket(self) -> str:

@@ -52,6 +52,19 @@ def guests(portal: RunningPortal) -> list[int]:
     return [pid for pid in everybody if command_line(pid).startswith("/usr/bin/qemu-system") and str(portal.data) in command_line(pid)]
 
 
+def test_the_check_walks_the_main_job_on_a_real_guest() -> None:
+    check = RunningPortal("--no-demo", "--check")
+    try:
+        check.launch()
+        assert check.process is not None
+        assert check.process.wait(400) == 0, check.report()
+        assert "with real machines" in check.said().splitlines()[0]
+        assert "answers on SSH  (SSH-2.0-OpenSSH" in check.said()
+        assert "whole again" in check.said()
+    finally:
+        check.clear()
+
+
 def test_a_worker_killed_in_the_middle_of_clones_leaves_one_machine_of_each(portal: RunningPortal) -> None:
     portal.shell(MAKE.format(count=8, name="clone"))
     until(lambda: portal.rows("SELECT 1 FROM machines_operation WHERE state = 'running'"), 30, "clones are under way")

@@ -61,6 +61,16 @@ def test_a_worker_killed_in_the_middle_of_clones_loses_none_and_makes_none_twice
     assert "worker killed by SIGKILL" in portal.said()
 
 
+def test_a_worker_that_stands_still_is_killed_and_its_work_goes_on(portal: RunningPortal) -> None:
+    stopped = portal.processes("qcluster")
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    portal.shell(MAKE.format(count=1, name="still"))
+    until(lambda: "worker has shown no sign of life" in portal.said(), 120, "it is noticed")
+    until(lambda: all_are(portal, "stopped", 1, "still-%"), 60, "the machine is made")
+    assert not set(stopped) & set(portal.processes("qcluster"))
+
+
 def test_a_web_process_that_is_killed_comes_back(portal: RunningPortal) -> None:
     (web,) = portal.processes("manage.py web")
     os.kill(web, signal.SIGKILL)
@@ -106,6 +116,18 @@ def test_a_second_start_on_the_same_folder_is_refused_and_does_no_harm(portal: R
     assert second.process.wait(60) == 1
     assert "runs already with the data in" in second.said()
     assert portal.processes("manage.py web")
+
+
+def test_the_check_walks_the_main_job_and_cleans_up() -> None:
+    check = RunningPortal("--simulator", "--no-demo", "--check")
+    try:
+        check.launch()
+        assert check.process is not None
+        assert check.process.wait(240) == 0, check.report()
+        assert "The check passed." in check.said()
+        assert check.processes("") == []
+    finally:
+        check.clear()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
