@@ -33,7 +33,7 @@ TURN_SECONDS, INVENTORY_SECONDS, PROGRESS_SECONDS = 0.1, 0.5, 1.0
 TROUBLE_SECONDS = 3  # between two looks at a cluster that does not answer
 TEMPLATES_SECONDS = 60
 HEARTBEAT_SECONDS = 5
-STOP_SECONDS = 1.5  # a thread that hangs in a call is not waited for any longer
+STOP_SECONDS = 1.0  # a thread that hangs in a call is not waited for any longer
 
 
 def lead(cluster: Cluster, token: str) -> bool:
@@ -115,7 +115,8 @@ class ClusterWatch(threading.Thread):
 
     def _pause(self, cluster: Cluster, provider: Provider) -> None:
         """Until the next look is due, or something happens on the cluster."""
-        self._stop_asked.wait(TURN_SECONDS)
+        if self._stop_asked.wait(TURN_SECONDS):
+            return
         left = max(0.0, self._next_inventory - time.monotonic())
         if waiting.any_waiting(cluster):
             left = min(left, POLL_SECONDS)
