@@ -20,7 +20,9 @@ def address_of(request: HttpRequest) -> str | None:
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
     def get_login_redirect_url(self, request: HttpRequest) -> str:
-        """Teachers begin at their classes, everybody else at their machines."""
+        """Staff begin at all machines, teachers at their classes, students at their own machines."""
+        if getattr(request.user, "runs_portal", False):
+            return reverse("machines:machines")
         return reverse("classes:list") if getattr(request.user, "teaches", False) else resolve_url(settings.LOGIN_REDIRECT_URL)
 
     def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:

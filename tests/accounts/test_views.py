@@ -50,10 +50,11 @@ def test_one_signs_in_by_name_or_address(client, login):
     assert client.post(reverse("account_login"), {"login": login, "password": PASSWORD}).url == "/"
 
 
-def test_teachers_begin_at_their_classes_unless_they_were_on_their_way(client):
-    make_user("grace", role="teacher")
+@pytest.mark.parametrize(("role", "home"), [("student", "machines:mine"), ("teacher", "classes:list"), ("staff", "machines:machines")])
+def test_everybody_begins_where_their_work_is_unless_they_were_on_their_way(client, role, home):
+    make_user("grace", role=role)
     data = {"login": "grace", "password": PASSWORD}
-    assert client.post(reverse("account_login"), data).url == reverse("classes:list")
+    assert client.post(reverse("account_login"), data).url == reverse(home)
     client.logout()
     assert client.post(reverse("account_login"), data | {"next": "/operations/"}).url == "/operations/"
 
