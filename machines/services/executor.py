@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 10
 BATCH = 8
+QUICK_SECONDS = 0.05  # for one slice, its writing included
 BATCH_SECONDS = 0.5
 # How long an operation goes on trying against a cluster that does not answer or is full.
 TROUBLE_SECONDS = 600
@@ -38,10 +39,13 @@ _HARMLESS = frozenset({Kind.SNAPSHOT, Kind.DELETE_SNAPSHOT, Kind.RESIZE})
 def drain(seconds: float = DRAIN_SECONDS) -> int:
     """Run what is due until nothing may run or `seconds` passed; then ring for what is left.
     Returns how many slices it ran."""
-    end, count = time.monotonic() + seconds, 0
-    while operations := leases.claim(BATCH):
-        count += run_batch(operations)
-        if time.monotonic() >= end:
+    end, count, most = time.monotonic() + seconds, 0, 1
+    while operations := leases.claim(most):
+        began, ran = time.monotonic(), run_batch(operations)
+        now, count = time.monotonic(), count + ran
+        # Where a slice takes its time, the places that others of the batch would hold are better left to other workers.
+        most = min(BATCH, 2 * most) if now - began < ran * QUICK_SECONDS else 1
+        if now >= end:
             dispatch.ring_if_due()
             break
     return count
