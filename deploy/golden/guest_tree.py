@@ -43,6 +43,7 @@ class GuestTree:
         for name in OPTIONAL:
             if name in self._files:
                 self._program(name)
+        self._loader()
         self._terminals()
         self._keyboards()
         self._modules()
@@ -85,6 +86,12 @@ class GuestTree:
         target.chmod(0o755)
         for needed in needed_libraries(target.read_bytes()):
             self._program(needed)
+
+    def _loader(self) -> None:
+        """Every program names its loader by this path; the packages have it there, or only a link to it."""
+        loader = self.root / "usr/lib64/ld-linux-x86-64.so.2"
+        if not loader.exists():
+            loader.symlink_to("../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")
 
     def _terminals(self) -> None:
         for name in TERMINALS:
