@@ -67,9 +67,9 @@ class _Walk:
         with step("it answers on SSH") as now:
             now.note = self.banner()
         with step("a command in the terminal comes back") as now:
-            now.note = self.run("echo $((6 * 7))", "42")
+            now.note = self.run("echo 4''2", "42")  # not what was typed, and no arithmetic: a simulated shell has none
         with step("the student breaks something"):
-            self.run(f"touch {FILE} && sync && echo broken", "broken")
+            self.run(f"touch {FILE} && sync && echo brok''en", "broken")
         with step("the student reverts it") as now:
             self.student.submit(self.student.get(f"{self.machine}revert/"), "/revert/")
             self.state("Reverting…", PROMPTLY, Step(""), "On")
