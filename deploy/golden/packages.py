@@ -36,7 +36,10 @@ def run(*argv: str | Path, cwd: Path | None = None, env: dict[str, str] | None =
 def kernel_packages() -> list[str]:
     """The packages with the image and the modules behind this distribution's kernel name."""
     for name in KERNELS:
-        found = depends([name])
+        try:
+            found = depends([name])
+        except BuildError:  # apt-cache fails where it knows no package of the name
+            continue
         images = [package for package in found.get(name, []) if re.match(r"linux-image-\d", package)]
         if images:
             modules = [package for package in found.get(images[0], []) if re.match(r"linux-modules-\d", package)]
@@ -86,11 +89,11 @@ def fetch(packages: Iterable[str], cache: Path) -> list[Path]:
         raise BuildError(f"{error} The package lists may be missing: run `apt-get update` as root first.") from error
     files, missing = [], []
     for line in listing.splitlines():
-        match = re.match(r"'[^']+' (?P<file>\S+) \d+ SHA256:(?P<digest>[0-9a-f]{64})$", line)
+        match = re.match(r"'[^']+' (?P<file>\S+) \d+ (?P<kind>SHA256|SHA512):(?P<digest>[0-9a-f]+)$", line)
         if match is None:
-            continue
+            raise BuildError(f"apt-get says something unexpected of a package: {line}")
         deb = cache / match["file"]
-        if not deb.exists() or hashlib.sha256(deb.read_bytes()).hexdigest() != match["digest"]:
+        if not deb.exists() or hashlib.new(match["kind"], deb.read_bytes()).hexdigest() != match["digest"]:
             missing.append(_package_version(match["file"]))
         files.append(deb)
     if missing:
