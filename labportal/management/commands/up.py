@@ -65,6 +65,8 @@ class Command(BaseCommand):
             installation.stop()
         if options["passing"] and well:
             shutil.rmtree(data, ignore_errors=True)
+        elif options["passing"]:
+            progress.say(f"The logs are kept in {data / 'log'}.")
         sys.exit(0 if well else 1)
 
     def _start(self, installation: Installation, progress: Progress, *, demo: bool) -> None:
