@@ -163,7 +163,7 @@ def test_updates_leave_menus_dialogs_and_focus_alone(visitors, machine, owner):
     publish(f"machine:{machine.key}")
     expect(page.locator("#machine:not([data-old])")).to_be_attached()
     expect(menu).to_have_attribute("open", "")
-    assert page.evaluate("document.activeElement.closest('details')?.id") == "menu-machine"
+    expect(menu.locator("summary")).to_be_focused()
 
     menu.get_by_text("Revert").click()
     dialog = page.locator("#dialog")
@@ -172,7 +172,7 @@ def test_updates_leave_menus_dialogs_and_focus_alone(visitors, machine, owner):
     publish(f"machine:{machine.key}")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    assert page.evaluate("document.activeElement.closest('details')?.id") == "menu-machine"
+    expect(menu.locator("summary")).to_be_focused()
 
     menu.locator("summary").click()
     menu.get_by_text("Revert").click()

@@ -150,7 +150,9 @@ function afterSwap() {
 
 // What a fragment shows was deleted, or is not this person's any more: the page says so itself.
 function gone(event) {
-  if (event.target.dataset?.live && [403, 404].includes(event.detail.xhr.status)) location.reload();
+  const { live, stays } = event.target.dataset ?? {};
+  // A page with data-stays says by itself what became of it: a console keeps its last picture.
+  if (live && stays === undefined && [403, 404].includes(event.detail.xhr.status)) location.reload();
 }
 
 export function startLive() {
