@@ -1,6 +1,7 @@
 """What must be true of the data folder before the processes start. Every step may be taken again."""
 
 import hashlib
+import os
 import sqlite3
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from .progress import Step, StepFailed
 
 def prepare_database(step: Step) -> None:
     """Bring the tables to what this version needs. Raises StepFailed where the database is newer, or cannot be opened."""
+    mask = os.umask(0o077)  # the file holds sessions and password hashes
+    try:
+        _prepare_database(step)
+    finally:
+        os.umask(mask)
+
+
+def _prepare_database(step: Step) -> None:
     try:
         loader = MigrationLoader(connection)
     except (DatabaseError, sqlite3.Error) as error:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 from collections.abc import Iterator
 
 import pytest
@@ -106,6 +107,11 @@ def test_a_killed_supervisor_leaves_nothing_that_the_next_start_does_not_clear_a
     assert not set(left) & set(portal.processes("manage.py"))
     until(lambda: all_are(portal, "stopped", 8, "later-%"), 180, "what was asked for before is done")
     assert len(on_the_cluster(portal, "later-")) == 8
+
+
+def test_what_is_secret_is_readable_by_its_owner_alone(portal: RunningPortal) -> None:
+    for name in ("env", "labportal.sqlite3", "log"):
+        assert not stat.S_IMODE((portal.data / name).stat().st_mode) & 0o077, name
 
 
 def test_a_second_start_on_the_same_folder_is_refused_and_does_no_harm(portal: RunningPortal) -> None:

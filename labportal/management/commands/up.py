@@ -60,6 +60,7 @@ class Command(BaseCommand):
             well = False
             progress.say(f"\nThe disk that holds {data} is full.")
         except KeyboardInterrupt:
+            well = not options["check"]
             progress.say()
         finally:
             installation.stop()
