@@ -1,5 +1,7 @@
 """From libvirt's errors to ours."""
 
+from enum import Enum
+
 import libvirt
 
 from machines.providers.errors import (
@@ -16,6 +18,14 @@ from machines.providers.errors import (
     Unsupported,
 )
 
+
+class Taken(Enum):
+    """A port of the host that a machine wanted and somebody else has."""
+
+    SSH = "host forwarding rule"
+    SCREEN = "failed to find an available port"
+
+
 # The connection itself is in trouble: nobody knows of a machine that something is wrong with it.
 _CONNECTION = {
     libvirt.VIR_ERR_NO_CONNECT,
@@ -31,7 +41,7 @@ _BUSY_WORDS = (
     "is still being allocated",
     "is still in use",
     "has asynchronous jobs",
-    "failed to find an available port",  # for VNC: somebody else on the host took the one libvirt chose
+    *(port.value for port in Taken),
 )
 _BY_CODE: dict[int, type[ProviderError]] = {
     libvirt.VIR_ERR_AUTH_FAILED: AuthFailed,
@@ -50,6 +60,11 @@ _BY_CODE: dict[int, type[ProviderError]] = {
     libvirt.VIR_ERR_AGENT_UNSYNCED: Busy,
 }
 ABSENT = {libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT}
+
+
+def taken_port(error: libvirt.libvirtError) -> Taken | None:
+    """Which port it was that kept a machine from starting; None where it was something else."""
+    return next((port for port in Taken if port.value in str(error).lower()), None)
 
 
 def is_absent(error: libvirt.libvirtError) -> bool:

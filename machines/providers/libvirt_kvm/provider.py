@@ -46,7 +46,7 @@ from machines.providers.types import (
 from . import domain, domains, images
 from .cluster import require_sizes, seed_image
 from .domain import Label
-from .errors_map import translate
+from .errors_map import Taken, taken_port, translate
 from .guests import LibvirtGuests, forwards
 from .storage import BASELINE, disk_name, template_ref
 
@@ -261,17 +261,18 @@ class LibvirtProvider(LibvirtGuests):
     def begin_start(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
         def start(raw: Any) -> None:
             dom, label = self._ours(raw, identity, ref)
-            for attempt in range(PORT_ATTEMPTS):
+            for attempts_left in reversed(range(PORT_ATTEMPTS)):
                 try:
                     domains.switch_on(dom)
                     return
                 except libvirt.libvirtError as error:
                     self._storage(raw).require_disk(ref)
-                    if "host forwarding rule" not in str(error) or attempt + 1 == PORT_ATTEMPTS:
+                    # Somebody else has a port by now: take another. That of the screen libvirt chooses anew by itself.
+                    if not attempts_left or not (taken := taken_port(error)):
                         raise
-                # Somebody else has the port by now: take another.
-                label = replace(label, ssh_port=self._port())
-                dom = self._relabel(raw, dom, label)
+                if taken is Taken.SSH:
+                    label = replace(label, ssh_port=self._port())
+                    dom = self._relabel(raw, dom, label)
 
         self._connection.call(start, changes=True)
         return None

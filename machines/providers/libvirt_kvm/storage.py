@@ -63,25 +63,18 @@ class Storage:
 
     def template(self, ref: str) -> tuple[Any, int]:
         """The volume and its size in bytes. Raises TemplateMissing."""
-        if not self._is_template(ref):
-            raise TemplateMissing(f"{ref} is no template")
-        try:
-            volume = self.template_pool.storageVolLookupByName(ref)
-            return volume, int(volume.info()[1])
-        except libvirt.libvirtError as error:
-            # libvirt remembers volumes; info() looks at the file itself.
-            raise TemplateMissing(str(error)) from error
+        volume = _find_qcow2(self.template_pool, ref)[0] if self._is_template(ref) else None
+        if volume is None:
+            raise TemplateMissing(f"pool {self.template_pool.name()} has no template {ref}")
+        return volume, int(volume.info()[1])
 
     def add_template(self, ref: str, path: Path) -> None:
         """Send a qcow2 file. Raises StorageFull, InvalidSpec where there is a template of this name."""
         size = path.stat().st_size
         self._require_room(self.template_pool, size)
-        try:
-            volume = self.template_pool.createXML(_volume_xml(ref, size, "raw"), 0)
-        except libvirt.libvirtError as error:
-            if _exists_already(error):
-                raise InvalidSpec(f"{ref} exists", message="There is a template of this name already.") from error
-            raise
+        if any(template.ref == ref for template in self.templates()):
+            raise InvalidSpec(f"{ref} exists", message="There is a template of this name already.")
+        volume = _replace(self.template_pool, _volume_xml(ref, size, "raw"))
         try:
             with path.open("rb") as file:
                 # The header last: until then it is no image, and nobody takes it for one.
@@ -178,10 +171,7 @@ class Storage:
 
     def has_disk(self, ref: str) -> bool:
         """Whether the file is there; the pool is read anew before that is denied."""
-        if self._look_at(disk_name(ref))[0] is None:
-            _refresh(self.pool)
-            return self._look_at(disk_name(ref))[0] is not None
-        return True
+        return _find_qcow2(self.pool, disk_name(ref))[1]
 
     def path_of(self, name: str) -> str:
         """Where the volume is, or will be, on the hypervisor."""
@@ -221,40 +211,15 @@ class Storage:
 
     def _disk(self, ref: str) -> Any:
         """The disk's volume, known to libvirt as the qcow2 that it is. Raises Incomplete, Busy."""
-        volume, kind = self._look_at(disk_name(ref))
-        if kind != "qcow2":
-            # Sent, or put there, a moment ago: libvirt has not looked into it yet.
-            _refresh(self.pool)
-            volume, kind = self._look_at(disk_name(ref))
-        if volume is None:
-            raise Incomplete(f"no volume {disk_name(ref)}")
-        if kind != "qcow2":
+        volume, there = _find_qcow2(self.pool, disk_name(ref))
+        if volume is not None:
+            return volume
+        if there:
             raise Busy(f"pool {self.pool.name()} was not read again yet")
-        return volume
-
-    def _look_at(self, name: str) -> tuple[Any | None, str]:
-        """The volume and its format; None where there is no such file, whatever libvirt remembers."""
-        volume = self.find(name)
-        try:
-            if volume is not None:
-                volume.info()
-                return volume, _format(volume)
-        except libvirt.libvirtError as error:
-            if isinstance(translate(error), Unreachable):
-                raise
-        return None, ""
+        raise Incomplete(f"no volume {disk_name(ref)}")
 
     def _put(self, name: str, content: bytes) -> None:
-        xml = _volume_xml(name, len(content), "raw")
-        try:
-            volume = self.pool.createXML(xml, 0)
-        except libvirt.libvirtError as error:
-            if not _exists_already(error):
-                raise
-            # It was left by an attempt that died before the machine was defined.
-            _refresh(self.pool)
-            self.pool.storageVolLookupByName(name).delete(0)
-            volume = self.pool.createXML(xml, 0)
+        volume = _replace(self.pool, _volume_xml(name, len(content), "raw"))
         _upload(self.raw, volume, _reader(content), 0, len(content))
 
     def _require_room(self, pool: Any, size: int) -> None:
@@ -339,13 +304,42 @@ def _refresh(pool: Any) -> None:
             raise
 
 
+def _find_qcow2(pool: Any, name: str) -> tuple[Any | None, bool]:
+    """The volume, where it is a qcow2, and whether there is such a file at all, whatever libvirt remembers."""
+    volume, kind = _look_at(pool, name)
+    if kind != "qcow2":
+        _refresh(pool)  # sent, or put there, a moment ago: libvirt has not looked into it yet
+        volume, kind = _look_at(pool, name)
+    return (volume if kind == "qcow2" else None), volume is not None
+
+
+def _look_at(pool: Any, name: str) -> tuple[Any | None, str]:
+    """The volume and its format; None where there is no such file."""
+    try:
+        volume = pool.storageVolLookupByName(name)
+        volume.info()  # libvirt remembers volumes; this looks at the file
+        return volume, _format(volume)
+    except libvirt.libvirtError as error:
+        if isinstance(translate(error), Unreachable):
+            raise
+        return None, ""
+
+
 def _format(volume: Any) -> str:
     found = ET.fromstring(volume.XMLDesc(0)).find("target/format")  # noqa: S314 - libvirt's own
     return found.get("type", "") if found is not None else ""
 
 
-def _exists_already(error: libvirt.libvirtError) -> bool:
-    return error.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST or "already exists" in str(error)
+def _replace(pool: Any, xml: str) -> Any:
+    """A new volume, instead of what an attempt that died may have left of it."""
+    try:
+        return pool.createXML(xml, 0)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_STORAGE_VOL_EXIST and "already exists" not in str(error):
+            raise
+    _refresh(pool)  # libvirt may not know the file yet
+    pool.storageVolLookupByName(ET.fromstring(xml).findtext("name")).delete(0)  # noqa: S314 - our own
+    return pool.createXML(xml, 0)
 
 
 def _reader(content: bytes) -> Callable[[int], bytes]:

@@ -325,6 +325,19 @@ def test_a_box_becomes_a_template_once(lab: Lab, tmp_path: Path) -> None:
     assert info.ref not in [template.ref for template in lab.provider.templates()]
 
 
+def test_half_an_import_is_no_template_and_no_hindrance(lab: Lab, hypervisor: Hypervisor) -> None:
+    half = volume(hypervisor, "template-half.qcow2")
+    with half.open("wb") as file:
+        file.truncate(10_000_000)  # the header is sent last
+    assert half.name not in [template.ref for template in lab.provider.templates()]
+    other = lab.new(template=half.name)
+    with pytest.raises(TemplateMissing):
+        lab.provider.begin_create(other.identity, other.ref, other.spec)
+    lab.provider.import_template(str(golden_image()), "half")
+    assert half.name in [template.ref for template in lab.provider.templates()]
+    lab.provider.delete_template(half.name)
+
+
 @pytest.mark.parametrize("name", ["", "../evil", "a b", "-x", "x" * 100])
 def test_names_no_template_may_have(lab: Lab, name: str) -> None:
     with pytest.raises(InvalidSpec):
