@@ -25,6 +25,8 @@ _KEEPALIVE_SECONDS, _KEEPALIVE_MISSES = 4, 3
 
 Answer = TypeVar("Answer")
 
+libvirt.registerErrorHandler(lambda _context, _error: None, None)  # errors are raised; no copies on stderr
+
 _event_loop_of: int | None = None  # the process whose event loop runs; threads do not survive a fork
 _event_loop_lock = threading.Lock()
 
@@ -35,7 +37,6 @@ def _ensure_event_loop() -> None:
     with _event_loop_lock:
         if _event_loop_of == os.getpid():
             return
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)  # errors are raised; no copies on stderr
         libvirt.virEventRegisterDefaultImpl()
 
         def run() -> None:
