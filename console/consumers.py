@@ -12,6 +12,7 @@ from typing import Any
 
 from channels.db import database_sync_to_async
 
+from accounts.presence import Rounds, visit
 from console.credit import Credit
 from console.endings import ENDINGS
 from console.models import ConsoleTicket
@@ -29,7 +30,9 @@ logger = logging.getLogger(__name__)
 # URL and in no log. Only the name is answered.
 SUBPROTOCOL = "labportal.console"
 TICKET = "ticket."
-REVIEW_SECONDS = 10
+
+# Whether open consoles may stay so.
+rights: Rounds[int] = Rounds(tickets.review, seconds=10)
 
 # Opening a screen waits for a hypervisor. These few threads keep that away from everything else.
 _OPENERS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="open-console")
@@ -63,7 +66,7 @@ async def _serve(kind: ConsoleKind, carry: Carry, scope: Scope, receive: bridge.
         return
     code = "fault"
     stop = Stop()
-    watch = asyncio.create_task(_watch(ticket, scope, stop))
+    rights.join(ticket.pk, visit(scope), lambda due: stop.end(Ending.MACHINE_OFF if due == Ending.MACHINE_OFF else Ending.REVOKED))
     try:
         code = (await carry(ticket, receive, send, stop)).value
     except Refused as refusal:
@@ -78,7 +81,7 @@ async def _serve(kind: ConsoleKind, carry: Carry, scope: Scope, receive: bridge.
         code = Ending.LEFT.value
         raise
     finally:
-        watch.cancel()
+        rights.leave(ticket.pk)
         await database_sync_to_async(tickets.end)(ticket, code)
 
 
@@ -105,21 +108,6 @@ async def _redeem(scope: Scope, token: str, kind: ConsoleKind) -> ConsoleTicket:
     address = scope["client"][0] if scope.get("client") else None
     ticket: ConsoleTicket = await database_sync_to_async(tickets.redeem)(token, user=user, kind=kind, address=address)
     return ticket
-
-
-async def _watch(ticket: ConsoleTicket, scope: Scope, stop: Stop) -> None:
-    """Look again, as long as the console is open, whether it may be. A database that does not
-    answer ends nothing: what was allowed stays so until the contrary is known."""
-    while True:
-        await asyncio.sleep(REVIEW_SECONDS)
-        try:
-            code = await database_sync_to_async(tickets.review)(ticket, session=scope["session"])
-        except Exception:
-            logger.exception("console of %s: rights could not be looked at", ticket.machine)
-            continue
-        if code:
-            stop.end(Ending.MACHINE_OFF if code == Ending.MACHINE_OFF else Ending.REVOKED)
-            return
 
 
 async def _refuse(send: bridge.Send, code: str) -> None:

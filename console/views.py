@@ -16,11 +16,11 @@ from accounts.forms import KEYBOARDS
 from accounts.models import User
 from console import selectors
 from console.endings import ENDINGS
-from console.policies import is_on
 from console.services import tickets
 from machines.models import Machine
 from machines.policies import access_machine
 from machines.providers.types import ConsoleKind
+from machines.selectors.display import can_connect
 from machines.services.refusal import Refused
 
 STATUS = {"too_many": 429}  # else 409
@@ -81,7 +81,7 @@ def _machine(request: HttpRequest, key: UUID) -> Machine:
 
 
 def _standing(machine: Machine) -> dict[str, Any]:
-    return {"machine": machine, "is_on": is_on(machine), "topic": f"machine:{machine.key}"}
+    return {"machine": machine, "is_on": can_connect(machine), "topic": f"machine:{machine.key}"}
 
 
 def _page(request: HttpRequest, key: UUID, kind: ConsoleKind) -> HttpResponse:

@@ -10,16 +10,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channels.db import database_sync_to_async
-from django.contrib.auth import get_user
-from django.contrib.sessions.backends.db import SessionStore
-from django.http import HttpRequest
 
 from accounts.models import User
+from accounts.presence import Rounds, Visit, over, visit
 from machines.live import Listener, Tail, changed_since, unsign
 
 SIGNED_OUT = 4401
 NOT_UNDERSTOOD = 4400
-REVIEW_SECONDS = 30.0
 
 # Pages listen to a handful of topics; this only bounds what one socket may cost.
 MOST_TOPICS = 2000
@@ -31,6 +28,14 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _tail = Tail()
 
 
+def _look(visits: dict[Listener, Visit]) -> dict[Listener, str]:
+    out = over(visits.values())
+    return {listener: "signed_out" for listener, visit in visits.items() if visit in out}
+
+
+sessions: Rounds[Listener] = Rounds(_look, seconds=30)
+
+
 async def live(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if (await receive())["type"] != "websocket.connect":
         return
@@ -40,14 +45,16 @@ async def live(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if not user.is_authenticated:
         await send({"type": "websocket.close", "code": SIGNED_OUT})
         return
-    page = _Page(user, scope["session"].session_key, receive, send)
-    tasks = [asyncio.ensure_future(work) for work in (page.hear(), page.tell(), page.review())]
+    page = _Page(user, receive, send)
+    sessions.join(page.listener, visit(scope), lambda _: page.signed_out.set())
+    tasks = [asyncio.ensure_future(work) for work in (page.hear(), page.tell(), page.stay())]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         code = done.pop().result()
         if code is not None:
             await send({"type": "websocket.close", "code": code})
     finally:
+        sessions.leave(page.listener)
         _tail.remove(page.listener)
         for task in tasks:
             task.cancel()
@@ -57,10 +64,11 @@ async def live(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 class _Page:
     """Each coroutine ends when the socket shall: with a close code, or None where it is closed."""
 
-    def __init__(self, user: User, session_key: str, receive: Receive, send: Send) -> None:
-        self.user, self.session_key, self.receive, self.send = user, session_key, receive, send
+    def __init__(self, user: User, receive: Receive, send: Send) -> None:
+        self.user, self.receive, self.send = user, receive, send
         self.listener = Listener()
         self.answered = asyncio.Event()
+        self.signed_out = asyncio.Event()
 
     async def hear(self) -> int | None:
         while (message := await self.receive())["type"] == "websocket.receive":
@@ -95,16 +103,7 @@ class _Page:
             await self.send({"type": "websocket.send", "text": json.dumps(self.listener.take())})
             await self.answered.wait()
 
-    async def review(self) -> int | None:
-        """The session may end while the page is open."""
-        while True:
-            await asyncio.sleep(REVIEW_SECONDS)
-            if not await database_sync_to_async(_is_signed_in)(self.session_key, self.user.pk):
-                return SIGNED_OUT
-
-
-def _is_signed_in(session_key: str, user_id: int) -> bool:
-    request = HttpRequest()
-    request.session = SessionStore(session_key)
-    user = get_user(request)
-    return user.is_active and user.pk == user_id
+    async def stay(self) -> int | None:
+        """Ends with the session."""
+        await self.signed_out.wait()
+        return SIGNED_OUT

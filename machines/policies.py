@@ -1,6 +1,6 @@
 """Who may see and do what with machines. The only door from a URL to a row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from uuid import UUID
 
 from django.db.models import Q
@@ -8,6 +8,7 @@ from django.http import Http404
 
 from accounts.models import User
 
+from .lifecycle import State
 from .models import Machine, Operation
 
 # Apps above add who else may see and drive a machine: teachers those of their classes.
@@ -26,10 +27,18 @@ def granted(user: User) -> Q:
 
 def access_machine(user: User, key: UUID) -> Machine:
     """The machine, or Http404: whoever may not see it does not learn that it exists."""
-    machine = Machine.objects.exclude(state="destroyed").select_related("cluster", "template", "owner").filter(granted(user), key=key).distinct().first()
+    machine = Machine.objects.exclude(state=State.DESTROYED).select_related("cluster", "template", "owner").filter(granted(user), key=key).distinct().first()
     if machine is None:
         raise Http404
     return machine
+
+
+def accessible(user: User, machines: Collection[Machine]) -> set[int]:
+    """Those that `access_machine` would give, as primary keys. One's own cost no query."""
+    present = {machine.pk: machine for machine in machines if machine.state != State.DESTROYED}
+    own = {pk for pk, machine in present.items() if machine.owner_id == user.pk}
+    others = present.keys() - own
+    return own.union(Machine.objects.filter(granted(user), pk__in=others).values_list("pk", flat=True)) if others else own
 
 
 def access_operation(user: User, key: UUID) -> Operation:

@@ -2,23 +2,25 @@
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.contrib.sessions.backends.base import SessionBase
 from django.db import transaction
 from django.db.models import Q
 from django.http import Http404
 from django.utils import timezone
 
 from accounts.models import User
+from accounts.presence import Visit, over
 from accounts.services.audit import record
 from console.endings import ENDINGS
 from console.models import ConsoleTicket
 from console.policies import obstacle
 from machines.models import Machine
-from machines.policies import access_machine
+from machines.policies import access_machine, accessible
 from machines.providers.types import ConsoleKind
+from machines.selectors.display import can_connect
 from machines.services.refusal import Refused
 
 LIFE = timedelta(seconds=60)
@@ -78,19 +80,24 @@ def redeem(token: str, *, user: User, kind: ConsoleKind, address: str | None = N
     return ticket
 
 
-def review(ticket: ConsoleTicket, *, session: SessionBase) -> str:
-    """Look again at an open console: the code of the ending that is due, "" when it may stay
-    open. `session` is the one it was opened in: signing out ends it."""
-    if not (session.session_key and session.exists(session.session_key)):
-        return "signed_out"
+def review(visits: Mapping[int, Visit]) -> dict[int, str]:
+    """Look again at open consoles: by its ticket's primary key, what each was let in by. Answers
+    the codes of the endings that are due; the others are noted as seen."""
+    out = over(visits.values())
+    due = {pk: "signed_out" if visit in out else "revoked" for pk, visit in visits.items()}
     now = timezone.now()
-    found = ConsoleTicket.objects.select_related("user", "machine").filter(pk=ticket.pk, ended_at=None).first()
-    if found is None:
-        return "revoked"
-    code = _standing(found)
-    if not code:
-        ConsoleTicket.objects.filter(pk=ticket.pk).update(seen_at=now)
-    return code
+    open_here = ConsoleTicket.objects.filter(pk__in=visits, ended_at=None)
+    tickets_of: dict[User, list[ConsoleTicket]] = {}
+    for ticket in open_here.select_related("user", "machine").defer("machine__password", "machine__ssh_private_key"):
+        if due[ticket.pk] != "signed_out":
+            tickets_of.setdefault(ticket.user, []).append(ticket)
+    for user, theirs in tickets_of.items():
+        allowed = accessible(user, [ticket.machine for ticket in theirs])
+        for ticket in theirs:
+            if ticket.machine_id in allowed:
+                due[ticket.pk] = "" if can_connect(ticket.machine) else "machine_off"
+    open_here.exclude(pk__in=[pk for pk, code in due.items() if code]).update(seen_at=now)
+    return {pk: code for pk, code in due.items() if code}
 
 
 def end(ticket: ConsoleTicket, code: str) -> None:

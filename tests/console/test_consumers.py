@@ -277,7 +277,7 @@ async def test_the_machine_went_off_between_ticket_and_socket(cookies, machine, 
     ],
 )
 async def test_rights_that_end_end_the_console(cookies, machine, screen_ticket, hypervisor, monkeypatch, change, told):
-    monkeypatch.setattr(consumers, "REVIEW_SECONDS", 0.05)
+    monkeypatch.setattr(consumers.rights, "seconds", 0.05)
     async with vnc_server(hypervisor) as server:
         socket = Socket(application, SCREEN, cookies=cookies, ticket=screen_ticket)
         await socket.view()
@@ -290,7 +290,7 @@ async def test_rights_that_end_end_the_console(cookies, machine, screen_ticket, 
 
 @pytest.mark.parametrize("kind", ["signs out", "is switched off"])
 async def test_a_person_who_goes_ends_the_console(ada, cookies, machine, screen_ticket, hypervisor, monkeypatch, kind):
-    monkeypatch.setattr(consumers, "REVIEW_SECONDS", 0.05)
+    monkeypatch.setattr(consumers.rights, "seconds", 0.05)
     async with vnc_server(hypervisor):
         socket = Socket(application, SCREEN, cookies=cookies, ticket=screen_ticket)
         await socket.view()
@@ -304,14 +304,14 @@ async def test_a_person_who_goes_ends_the_console(ada, cookies, machine, screen_
 
 
 async def test_a_database_that_does_not_answer_ends_nothing(cookies, machine, screen_ticket, hypervisor, monkeypatch):
-    monkeypatch.setattr(consumers, "REVIEW_SECONDS", 0.01)
+    monkeypatch.setattr(consumers.rights, "seconds", 0.01)
     looked, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def fail(*args, **options):
         loop.call_soon_threadsafe(looked.set)
         raise OSError("the database is away")
 
-    monkeypatch.setattr(tickets, "review", fail)
+    monkeypatch.setattr(consumers.rights, "look", fail)
     async with vnc_server(hypervisor) as server:
         socket = Socket(application, SCREEN, cookies=cookies, ticket=screen_ticket)
         await socket.view()

@@ -55,6 +55,7 @@ async def page():
     yield page
     await page.leave()
     assert not consumers._tail._listeners and not consumers._tail._by_topic
+    assert not consumers.sessions._held and consumers.sessions._task is None
 
 
 def token(page, *topics):
@@ -121,7 +122,7 @@ async def test_what_is_not_understood_ends_the_socket(page, words):
 
 
 async def test_the_socket_ends_with_the_session(monkeypatch):
-    monkeypatch.setattr(consumers, "REVIEW_SECONDS", 0.05)
+    monkeypatch.setattr(consumers.sessions, "seconds", 0.05)
     user = await in_database(make_user)()
     client = Client()
     await in_database(client.force_login)(user)
