@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from machines.models import Batch, Cluster, Heartbeat, Machine, Node, Operation, OperationEvent, Snapshot, Template, Tier
+from machines.selectors.load import limit
 from machines.services import requests
 from machines.services.refusal import Refused
 
@@ -69,13 +70,18 @@ class ClusterAdmin(admin.ModelAdmin):
     form = ClusterForm
     list_display = ("name", "kind", "reachable", "seen_at", "maintenance", "problem")
     list_filter = ("kind", "reachable", "maintenance")
-    seen = ("reachable", "seen_at", "problem", "accelerated", "has_secret")
+    seen = ("reachable", "seen_at", "problem", "accelerated", "at_once_now", "has_secret")
     readonly_fields = seen
     fieldsets = (
         (None, {"fields": ("name", "kind", "config", "new_secret", "networks", "maintenance")}),
         (_("Limits"), {"fields": LIMITS}),
         (_("Seen"), {"fields": seen}),
     )
+
+    @admin.display(description=_("at once now"))
+    def at_once_now(self, cluster: Cluster) -> str:
+        """The limits, lowered for a while where the cluster was overloaded."""
+        return _("%(create)d made, %(power)d switched on or off") % {"create": limit(cluster, "create"), "power": limit(cluster, "power")}
 
     @admin.display(boolean=True, description=_("secret is set"))
     def has_secret(self, cluster: Cluster) -> bool:

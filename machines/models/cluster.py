@@ -41,6 +41,8 @@ class Cluster(models.Model):
     reachable = models.BooleanField(default=False)
     seen_at = models.DateTimeField(null=True, blank=True)  # last whole inventory
     problem = models.CharField(max_length=300, blank=True, default="")
+    # After it was overloaded, by sort of work: {"create": {"to": 2, "at": ISO time}}. Written by services.easing.
+    eased = models.JSONField(default=dict, blank=True, editable=False)
     orphans = models.JSONField(default=list, blank=True)  # {ref, name}: with our label and no row; reported, never removed
     accelerated = models.BooleanField(null=True)  # KVM works; None: not known
     watcher = models.CharField(max_length=64, blank=True, default="")  # token of the watcher that holds the lease

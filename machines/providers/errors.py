@@ -48,6 +48,13 @@ class NoCapacity(Transient):
     default = "The cluster has no room for this at the moment."
 
 
+class Overloaded(Transient):
+    """A lock that many wanted was not free in time. The portal asks for less at once for a while."""
+
+    code = "overloaded"
+    default = "The cluster has too much to do at once."
+
+
 class OutcomeUnknown(ProviderError):
     code = "outcome_unknown"
     default = "The cluster did not say whether it did this."

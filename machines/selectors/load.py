@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Count, Q, QuerySet
@@ -12,8 +12,22 @@ from django.utils import timezone
 from machines.lifecycle import State
 from machines.models import Cluster, Machine, Operation, OperationState
 
+# A limit that was lowered because the cluster was overloaded grows by one in so many seconds.
+RECOVERY_SECONDS = 60
 # A machine that has not answered by then is not booting; its guest may have no SSH server at all.
 BOOTING_SECONDS = 180
+
+
+def limit(cluster: Cluster, sort: str) -> int:
+    """How much of one sort of work ("create", of it from one "template", "power") may be under way
+    now: as staff set it, or less for a while after the cluster was overloaded."""
+    if sort == "template":
+        return min(limit(cluster, "create"), cluster.limit_per_template)
+    most = cluster.limit_create if sort == "create" else cluster.limit_power
+    if (eased := cluster.eased.get(sort)) is None:
+        return most
+    recovered = int((timezone.now() - datetime.fromisoformat(eased["at"])).total_seconds() // RECOVERY_SECONDS)
+    return int(min(most, eased["to"] + recovered))
 
 
 @dataclass(slots=True)
@@ -35,12 +49,16 @@ class Load:
             return self.in_hand >= 1
         return not self.alone and self.in_hand >= max(1, settings.WORKERS - 1)
 
+    def under_way(self, sort: str) -> int:
+        """How much of what `limit` bounds is being done. A start counts as power work."""
+        return self.slots["create"] if sort == "create" else self.slots["power"] + self.slots["boot"]
+
     @property
     def full_slots(self) -> list[str]:
         row, full = self.cluster, []
-        if self.slots["create"] >= row.limit_create:
+        if self.under_way("create") >= limit(row, "create"):
             full.append("create")
-        power_full = self.slots["power"] + self.slots["boot"] >= row.limit_power
+        power_full = self.under_way("power") >= limit(row, "power")
         if power_full:
             full.append("power")
         if power_full or (row.limit_booting and self.booting + self.slots["boot"] >= row.limit_booting):
@@ -49,7 +67,8 @@ class Load:
 
     @property
     def full_templates(self) -> list[int]:
-        return [template for template, count in self.creating.items() if count >= self.cluster.limit_per_template]
+        most = limit(self.cluster, "template")
+        return [template for template, count in self.creating.items() if count >= most]
 
     def held_back(self) -> Q:
         """The operations of this cluster that must wait."""

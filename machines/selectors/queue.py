@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from machines.models import Operation, OperationState
 
-from .load import Load, loads
+from .load import Load, limit, loads
 
 _RECENT = 20  # past runs that tell how long the next one takes
 
@@ -40,7 +40,7 @@ def standing(operation: Operation) -> Standing:
     ahead = Operation.objects.filter(sooner, state=OperationState.QUEUED, machine__cluster=cluster, slot__in=slots).count()
     seconds = None
     if typical is not None:
-        abreast = cluster.limit_create if operation.slot == "create" else cluster.limit_power
+        abreast = limit(cluster, "create" if operation.slot == "create" else "power")
         seconds = max(1, round(typical * (1 + ahead // abreast)))
     return Standing(ahead + 1, _reason(operation, load), seconds)
 
@@ -64,25 +64,25 @@ def _reason(operation: Operation, load: Load) -> str:
     if cluster.maintenance and operation.started_at is None:
         return _("Nothing new is begun on this cluster during its maintenance.")
     if operation.slot == "create" and operation.machine.template_id in load.full_templates:
-        limit = cluster.limit_per_template
+        most = limit(cluster, "template")
         return ngettext(
-            "At most %(count)d machine at a time is made from this template.", "At most %(count)d machines at a time are made from this template.", limit
-        ) % {"count": limit}
+            "At most %(count)d machine at a time is made from this template.", "At most %(count)d machines at a time are made from this template.", most
+        ) % {"count": most}
     if operation.slot not in load.full_slots:
         return ""
     if operation.slot == "create":
-        limit = cluster.limit_create
+        most = limit(cluster, "create")
         return ngettext(
-            "At most %(count)d machine at a time is made on this cluster.", "At most %(count)d machines at a time are made on this cluster.", limit
-        ) % {"count": limit}
+            "At most %(count)d machine at a time is made on this cluster.", "At most %(count)d machines at a time are made on this cluster.", most
+        ) % {"count": most}
     if operation.slot == "boot" and "power" not in load.full_slots:
-        limit = cluster.limit_booting
-        return ngettext("At most %(count)d machine boots at a time on this cluster.", "At most %(count)d machines boot at a time on this cluster.", limit) % {
-            "count": limit
+        most = cluster.limit_booting
+        return ngettext("At most %(count)d machine boots at a time on this cluster.", "At most %(count)d machines boot at a time on this cluster.", most) % {
+            "count": most
         }
-    limit = cluster.limit_power
+    most = limit(cluster, "power")
     return ngettext(
         "At most %(count)d machine at a time is switched on or off on this cluster.",
         "At most %(count)d machines at a time are switched on or off on this cluster.",
-        limit,
-    ) % {"count": limit}
+        most,
+    ) % {"count": most}

@@ -17,10 +17,10 @@ from django.utils.translation import gettext as _
 from accounts.services import audit
 from machines.lifecycle import Event, Kind, can
 from machines.models import Operation, OperationState
-from machines.providers.errors import ForeignMachine, OutcomeUnknown, ProviderError, TaskFailed, Transient
+from machines.providers.errors import ForeignMachine, OutcomeUnknown, Overloaded, ProviderError, TaskFailed, Transient
 from machines.providers.types import Power
 
-from . import dispatch, leases, steps
+from . import dispatch, easing, leases, steps
 from .work import Again, Done, Vanished, Wait, Work
 
 log = logging.getLogger(__name__)
@@ -166,6 +166,8 @@ def _back_off(work: Work, error: ProviderError) -> None:
             work.say(error.message, "warning")
         work.operation.message = _("%(problem)s Trying again in %(seconds)d s.") % {"problem": error.message, "seconds": round(delay) or 1}
         slot = plan[work.operation.step].slot
+        if isinstance(error, Overloaded):
+            easing.ease(work.machine.cluster, slot)
     work.release(slot=slot, after=delay, code=error.code, detail=error.detail)
 
 

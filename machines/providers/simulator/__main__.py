@@ -24,6 +24,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--boot-seconds", type=float, default=timing.boot, help="from power-on until the guest answers (default %(default)s)")
     parser.add_argument("--stop-seconds", type=float, default=timing.stop, help="from the power button until off (default %(default)s)")
     parser.add_argument("--parallel", type=int, default=host.parallel, help="tasks at work at once, the others queue (default %(default)s)")
+    parser.add_argument("--clones", type=int, default=host.clones, help="that get the storage's lock at once, 0: any number (default %(default)s)")
     parser.add_argument("--nodes", type=int, default=host.nodes)
     parser.add_argument("--node-memory-mib", type=int, default=host.node_memory_mib)
     parser.add_argument("--storage-gib", type=float, default=host.storage_gib)
@@ -34,7 +35,14 @@ async def serve(options: argparse.Namespace) -> None:
     timing = replace(Timing(), create=options.create_seconds, start=options.start_seconds, boot=options.boot_seconds, stop=options.stop_seconds).scaled(
         options.time_scale
     )
-    host = Host(nodes=options.nodes, node_memory_mib=options.node_memory_mib, storage_gib=options.storage_gib, parallel=options.parallel, timing=timing)
+    host = Host(
+        nodes=options.nodes,
+        node_memory_mib=options.node_memory_mib,
+        storage_gib=options.storage_gib,
+        parallel=options.parallel,
+        clones=options.clones,
+        timing=timing,
+    )
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -24,11 +24,13 @@ class Timing:
 
 @dataclass(frozen=True)
 class Host:
-    """How large the simulated cluster is. `parallel`: tasks at work at once, the others queue."""
+    """How large the simulated cluster is. `parallel`: tasks at work at once, the others queue.
+    `clones`: so many at once get the storage's lock in time, one more does not; 0: any number."""
 
     nodes: int = 4
     node_cores: int = 64
     node_memory_mib: int = 1024 * 1024
     storage_gib: float = 20_000
     parallel: int = 8
+    clones: int = 0
     timing: Timing = field(default_factory=Timing)

@@ -24,6 +24,7 @@ _ERRORS: dict[str, type[errors.ProviderError]] = {
         errors.Unreachable,
         errors.Busy,
         errors.NoCapacity,
+        errors.Overloaded,
         errors.OutcomeUnknown,
         errors.InvalidSpec,
         errors.TemplateMissing,

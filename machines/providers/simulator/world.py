@@ -19,6 +19,7 @@ from machines.providers.errors import (
     InvalidSpec,
     NoCapacity,
     NotRunning,
+    Overloaded,
     ProviderError,
     StorageFull,
     TaskFailed,
@@ -151,6 +152,8 @@ class World:
         if template is None:
             raise TemplateMissing(f"no template {spec.template}")
         _check_form(spec)
+        if 0 < self.host.clones <= sum(work.kind == "create" for work in self._doing.values()):
+            raise Overloaded("can't lock the storage: got timeout")
         machine = VirtualMachine(ref, identity.name, spec.template, identity, disk_gib=template.disk_gib, linked=spec.linked, stage=Stage.BUILDING)
         machine.take_form(spec)
         if self._storage_used + machine.storage_gib > self.host.storage_gib:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from machines.providers.errors import Busy, InvalidSpec, NoCapacity, OutcomeUnknown, StorageFull, TaskFailed, TemplateMissing, Unreachable
+from machines.providers.errors import Busy, InvalidSpec, NoCapacity, OutcomeUnknown, Overloaded, StorageFull, TaskFailed, TemplateMissing, Unreachable
 from machines.providers.simulator import FaultKind, SimulatorProvider
 from machines.providers.simulator.host import Timing
 from machines.providers.types import Power, Presence, ProviderSettings, Stage, StopMode, TaskState
@@ -179,6 +179,18 @@ def test_storage_runs_out() -> None:
         assert provider.find(second, second.key).presence is Presence.ABSENT
         settle(provider, provider.begin_destroy(first, first.key))
         settle(provider, provider.begin_create(second, second.key, spec(linked=False)))
+
+
+def test_the_storage_locks_for_so_many_clones_at_once() -> None:
+    with simulator(timing=Timing(create=0.2), clones=1) as small:
+        provider = small.provider()
+        first, second = identity("first"), identity("second")
+        task = provider.begin_create(first, first.key, spec())
+        with pytest.raises(Overloaded):
+            provider.begin_create(second, second.key, spec())
+        assert provider.find(second, second.key).presence is Presence.ABSENT
+        settle(provider, task)
+        settle(provider, provider.begin_create(second, second.key, spec()))
 
 
 def test_work_queues_for_the_places_of_the_host() -> None:
