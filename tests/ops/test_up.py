@@ -73,6 +73,16 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         refuses(run("--simulator", "--data", str(tmp_path), "--port", str(port)), f"port {port} is taken")
 
 
+@pytest.mark.parametrize("where", [["--data", "data"], ["--check"]], ids=["a folder of one's own", "a passing one"])
+def test_nothing_is_made_where_the_port_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refuses(run("--simulator", *where, "--port", str(port)), f"port {port} is taken")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
     refuses(run("--simulator", "--data", str(tmp_path), "--host", "192.0.2.1", "--port", "8123"), "192.0.2.1 is no address of this computer")
 
