@@ -48,7 +48,7 @@ class Hypervisor(ABC):
         """Switch every machine off: by the power button, then by force; by force at once when `hurry` says so."""
 
     def clear(self) -> None:  # noqa: B027 - having nothing to clear away is fine
-        """Kill what may be left of the machines after the server has ended."""
+        """After the server has ended: kill what may be left of the machines, remove what is outside the data folder."""
 
 
 def environment(data: Path) -> dict[str, str]:

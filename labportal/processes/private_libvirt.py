@@ -94,3 +94,4 @@ class PrivateLibvirt(Hypervisor):
             with suppress(FileNotFoundError, PermissionError, ProcessLookupError):
                 if entry.name.isdigit() and str(self._daemon.pool_path).encode() in (entry / "cmdline").read_bytes():
                     os.kill(int(entry.name), signal.SIGKILL)
+        self._daemon.release()

@@ -69,6 +69,7 @@ def running_daemon() -> Iterator[Hypervisor]:
             daemon.stop_machines(grace=0)
         process.terminate()
         process.wait(20)
+        daemon.release()
         shutil.rmtree(folder)
 
 

@@ -6,10 +6,13 @@
     …
     daemon.stop_machines()
     process.terminate()
+    process.wait()
+    daemon.release()
 
 The system's own libvirt, where there is one, is neither used nor disturbed.
 """
 
+import contextlib
 import grp
 import hashlib
 import os
@@ -65,6 +68,7 @@ class Daemon:
     socket: Path
     account: str  # who runs it and its machines
     moved: bool = False  # the folder is not the one asked for: see ELSEWHERE
+    link: Path | None = None  # to the folder, where its own name is too long for sockets
 
     @property
     def uri(self) -> str:
@@ -98,6 +102,11 @@ class Daemon:
         says so. Takes at most 20 s more. Returns how many machines were on. Raises Unreachable."""
         return stop_machines(self.uri, grace, hurry)
 
+    def release(self) -> None:
+        """Take back what was made outside the folder. Only once the daemon and its machines have ended."""
+        if self.link is not None:
+            self.link.unlink(missing_ok=True)
+
 
 def prepare(folder: Path) -> Daemon:
     """Make the folder and the configuration. May be called again at any time. Raises DaemonError."""
@@ -129,7 +138,7 @@ def prepare(folder: Path) -> Daemon:
     }
     user = ["--user", account.pw_name] if os.geteuid() == 0 else []
     argv = [sys.executable, "-I", reaper.__file__, *user, program]
-    return Daemon(wanted, argv, env, short / "run/libvirt/libvirt-sock", account.pw_name, moved)
+    return Daemon(wanted, argv, env, short / "run/libvirt/libvirt-sock", account.pw_name, moved, short if short != wanted else None)
 
 
 def stop_machines(uri: str, grace: float, hurry: Callable[[], bool]) -> int:
@@ -210,6 +219,7 @@ def _short_name(folder: Path) -> Path:
     if len(str(folder)) + LONGEST <= SOCKET_LIMIT:
         return folder
     place = SHORT[0] if os.geteuid() == 0 else SHORT[1]
+    _clear_stale(place)
     link = place / f"lp-{_digest(folder)}"
     try:
         link.symlink_to(folder)
@@ -218,6 +228,14 @@ def _short_name(folder: Path) -> Path:
         if link.lstat().st_uid != os.geteuid() or not link.is_symlink() or link.readlink() != folder:
             raise DaemonError(f"{link} is in the way. It should be a link to {folder}.") from None
     return link
+
+
+def _clear_stale(place: Path) -> None:
+    """Remove links of ours that lead nowhere: their daemon was killed and its folder is gone."""
+    for link in place.glob("lp-*"):
+        with contextlib.suppress(OSError):  # another portal that starts does the same
+            if link.is_symlink() and link.lstat().st_uid == os.geteuid() and not link.exists():
+                link.unlink()
 
 
 def _digest(folder: Path) -> str:

@@ -52,6 +52,28 @@ def test_paths_of_sockets_stay_short_however_deep_the_folder_is(somewhere: Path,
     assert prepared.pool_path == deep / "pool"  # disks are known by the name that stays
 
 
+def test_the_short_name_goes_when_the_daemon_has_ended(somewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert daemon.prepare(somewhere).link is None
+    monkeypatch.setattr(daemon, "SOCKET_LIMIT", 0)
+    prepared = daemon.prepare(somewhere / "hypervisor")
+    assert prepared.link is not None and prepared.link.readlink() == prepared.folder
+    for _ in range(2):  # the second time there is nothing to do
+        prepared.release()
+        assert not prepared.link.is_symlink()
+    assert prepared.folder.is_dir()
+
+
+def test_short_names_of_daemons_that_are_gone_are_cleared_at_the_next_start(somewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "SOCKET_LIMIT", 0)
+    killed, running = (daemon.prepare(somewhere / name) for name in ("killed", "running"))
+    killed.folder.rename(somewhere / "away")
+    (somewhere / "lp-notes").write_text("no link, and not ours to remove")
+    daemon.prepare(somewhere / "next")
+    assert killed.link is not None and not killed.link.is_symlink()
+    assert running.link is not None and running.link.exists()
+    assert (somewhere / "lp-notes").exists()
+
+
 def test_somebody_elses_link_in_the_way(somewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "SOCKET_LIMIT", 0)
     link = daemon._short_name(somewhere / "hypervisor")
