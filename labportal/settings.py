@@ -262,12 +262,14 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "filters": {"one_line": {"()": "labportal.log.OneLine"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {
         "asyncssh": {"level": "WARNING"},  # ten lines for every terminal
         "daphne": {"level": "WARNING"},
         "django-q": {"level": "WARNING"},  # two lines for every doorbell
+        "django.security.DisallowedHost": {"filters": ["one_line"]},
         "django.request": {"level": "ERROR"},  # a 404 is in labportal.access, without the token in its path
     },
 }
