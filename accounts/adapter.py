@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 from django.urls import reverse
 
+from accounts.http import page_clicked_before
 from accounts.services import audit
 
 from .models import User
@@ -20,7 +21,10 @@ def address_of(request: HttpRequest) -> str | None:
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
     def get_login_redirect_url(self, request: HttpRequest) -> str:
-        """Staff begin at all machines, teachers at their classes, students at their own machines."""
+        """Back to where they clicked before; otherwise staff begin at all machines, teachers at
+        their classes, students at their own machines."""
+        if page := page_clicked_before(request):
+            return page
         if getattr(request.user, "runs_portal", False):
             return reverse("machines:machines")
         return reverse("classes:list") if getattr(request.user, "teaches", False) else resolve_url(settings.LOGIN_REDIRECT_URL)

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.http import by_htmx, person
+from accounts.http import by_htmx, clicked_before, person, sign_in_first
 from machines.services.refusal import Refused
 
 from . import selectors
@@ -96,20 +96,22 @@ def code(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def join(request: HttpRequest, token: str) -> HttpResponse:
-    """GET says which class invites and never enrols; one POST does."""
+    """GET says which class invites and never enrols; one POST does. The POST of somebody who has
+    to sign in first counts when they come back."""
     invite = invites.by_link(token)
     if invite is None:
         return _closed(request, "mangled", _("This is not a whole invite link."), None, status=404)
     lab_class = invite.lab_class
+    asked = request.method == "POST" or clicked_before(request)
     if request.user.is_authenticated and selectors.is_enrolled(person(request), lab_class) and not runs_class(person(request), lab_class):
         messages.info(request, _("You are in %(class)s already.") % {"class": lab_class})
         return redirect(page_of(lab_class))
     if (refused := invites.why_closed(invite)) is not None:
         return _closed(request, refused.code, refused.message, lab_class, status=410)
-    if request.method != "POST":
-        return render(request, "classes/join.html", {"lab_class": lab_class, "token": token})
+    if not asked:
+        return render(request, "classes/join.html", {"lab_class": lab_class})
     if not request.user.is_authenticated:
-        return redirect(f"{reverse('account_login')}?next={reverse('classes:join', args=[token])}")
+        return sign_in_first(request, new="new" in request.POST)
     try:
         joined = enrolment.join(invite, student=person(request))
     except Refused as refusal:  # it closed since the page was shown

@@ -104,11 +104,9 @@ class _Walk:
     # -- the student -----------------------------------------------------------------------
 
     def join(self) -> None:
-        page = self.student.get(self.link)
-        page = self.student.get(page.find(r'href="([^"]*/signup/\?next=[^"]*)"').replace("&amp;", "&"))
+        page = self.student.submit(self.student.get(self.link), re.escape(self.link), new="")
         name = f"student-{self.mark}"
         page = self.student.submit(page, "/signup/", username=name, email=f"{name}@example.org", password1=secrets.token_urlsafe(12))
-        page = self.student.submit(page, re.escape(self.link))
         self.machine = page.find(r'href="(/machines/[0-9a-f-]{36}/)"')
         self.name = self.page().find(r'data-announce="([^":]+): ')
 

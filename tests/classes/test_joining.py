@@ -1,9 +1,14 @@
 """From the link to the machine, in the browser."""
 
+import re
+import time
 from datetime import timedelta
+from urllib.parse import urlencode
 
 import pytest
+from django.core import mail
 from django.core.cache import cache
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -56,28 +61,89 @@ def test_when_all_machines_are_taken_the_position_is_said(client):
     assert "You are number 2 on the waiting list" in page
 
 
-def test_whoever_has_no_account_signs_up_comes_back_and_joins(client):
+NEW_ACCOUNT = {"username": "ada", "email": "ada@uni.test", "password1": "a long enough password"}
+
+
+def test_whoever_has_no_account_signs_up_and_is_in_the_class_without_another_click(client):
     lab_class = make_class()
     place = make_place(lab_class)
     url = link(make_invite(lab_class))
     page = client.get(url).content.decode()
-    assert lab_class.name in page and str(lab_class.teacher) in page
-    sign_up = f"{reverse('account_signup')}?next={url}"
-    assert sign_up.replace("&", "&amp;") in page
-    form = client.get(sign_up)
-    assert url in form.content.decode()
-    answer = client.post(sign_up, {"username": "ada", "email": "ada@uni.test", "password1": "a long enough password", "next": url})
-    assert answer.url == url
-    client.post(url)
+    assert lab_class.name in page and str(lab_class.teacher) in page and "Sign up and join" in page
+    sign_up = client.post(url, {"new": ""}).url
+    assert sign_up == f"{reverse('account_signup')}?{urlencode({'next': url})}"
+    assert url in client.get(sign_up).content.decode()
+    answer = client.post(sign_up, NEW_ACCOUNT | {"next": url}, follow=True)
+    assert f"Your machine is {place.machine.name}." in answer.content.decode()
     assert place.machine.pk == User.objects.get(username="ada").machines.get().pk
 
 
-def test_whoever_has_an_account_signs_in_and_comes_back(client):
-    url = link(make_invite(make_class()))
+def sign_in(client, student, **more):
+    return client.post(reverse("account_login"), {"login": student.username, "password": PASSWORD, **more}, follow=True)
+
+
+@pytest.mark.parametrize("knows_the_way", [True, False], ids=["by the address", "by what is remembered"])
+def test_whoever_has_an_account_signs_in_and_is_in_the_class_without_another_click(client, knows_the_way):
+    lab_class = make_class()
+    url = link(make_invite(lab_class))
     student = make_user()
-    assert client.post(url).url == f"{reverse('account_login')}?next={url}"
-    answer = client.post(f"{reverse('account_login')}?next={url}", {"login": student.username, "password": PASSWORD, "next": url})
-    assert answer.url == url
+    assert client.post(url).url == f"{reverse('account_login')}?{urlencode({'next': url})}"
+    answer = sign_in(client, student, **({"next": url} if knows_the_way else {}))
+    assert answer.redirect_chain[-1][0] == reverse("classes:lab_class", args=[lab_class.key])
+    assert Enrolment.objects.get().student == student
+
+
+def test_an_address_to_confirm_first_does_not_lose_the_way(client, settings):
+    settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+    url = link(make_invite(make_class()))
+    client.post(url, {"new": ""})
+    assert client.post(reverse("account_signup"), NEW_ACCOUNT | {"next": url}).url == reverse("account_email_verification_sent")
+    assert not Enrolment.objects.exists()
+    client.post(re.search(r"https?://[^/]+(/\S+)", mail.outbox[0].body)[1])
+    sign_in(client, User.objects.get(username="ada"), password=NEW_ACCOUNT["password1"])
+    assert Enrolment.objects.get().student.username == "ada"
+
+
+def test_signing_in_without_the_click_never_enrols(client):
+    url = link(make_invite(make_class()))
+    page = sign_in(client, make_user(), next=url).content.decode()
+    assert "Join</button>" in page and not Enrolment.objects.exists()
+
+
+def test_a_click_counts_once_for_its_own_class_and_not_for_long(client, monkeypatch):
+    lab_class, other = make_class(), make_class("Other")
+    url = link(make_invite(lab_class))
+    client.post(url)
+    client.force_login(make_user())
+    assert client.get(link(make_invite(other))).status_code == 200
+    assert not Enrolment.objects.exists()
+    client.get(url)
+    client.post(reverse("classes:leave", args=[Enrolment.objects.get().lab_class.key]))
+    assert client.get(url).status_code == 200
+    assert not Enrolment.objects.exists()
+
+    client.logout()
+    client.post(url)
+    client.force_login(make_user())
+    later = time.time() + 2 * 3600
+    monkeypatch.setattr("accounts.http.time.time", lambda: later)
+    assert client.get(url).status_code == 200
+    assert not Enrolment.objects.exists()
+
+
+def test_a_click_that_no_site_but_ours_can_make(client):
+    strict = Client(enforce_csrf_checks=True)
+    assert strict.post(link(make_invite(make_class()))).status_code == 403
+    assert not strict.session.keys()
+
+
+def test_an_invite_that_closes_while_somebody_signs_up_says_so(client):
+    invite = make_invite(make_class())
+    client.post(link(invite), {"new": ""})
+    Invite.objects.update(revoked_at=timezone.now())
+    answer = client.post(reverse("account_signup"), NEW_ACCOUNT | {"next": link(invite)}, follow=True)
+    assert answer.status_code == 410 and "was withdrawn" in answer.content.decode()
+    assert not Enrolment.objects.exists()
 
 
 def test_nobody_is_led_elsewhere_after_signing_in(client):

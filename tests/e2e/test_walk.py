@@ -111,11 +111,10 @@ def join(student: Person, link: str) -> str:
     """Returns the path of the machine the student got."""
     page = student.page
     page.goto(link)
-    page.get_by_role("link", name="Sign up and join").click()
+    page.get_by_role("button", name="Sign up and join").click()
     for field, value in {"username": "ada", "email": "ada@example.org", "password1": "correct horse battery"}.items():
         page.locator(f"[name={field}]").fill(value)
     page.locator("form[action*=signup] [type=submit]").click()
-    page.get_by_role("button", name="Join").click()
     page.locator(".machine-name a").click()
     page.wait_for_url("**/machines/*/")
     return str(page.url).removeprefix(student.portal.url)
