@@ -3,6 +3,7 @@
 from datetime import datetime
 from itertools import chain
 from typing import Any
+from urllib.parse import urlencode
 
 from django import template
 from django.contrib.staticfiles.storage import staticfiles_storage
@@ -36,6 +37,21 @@ def breadcrumbs(*parts: str) -> SafeString:
     return format_html(
         '<nav class="crumbs" aria-label="{}"><ol>{}{}</ol></nav>', _("Breadcrumbs"), format_html_join("", "{}", ((step,) for step in steps)), here
     )
+
+
+@register.simple_tag(takes_context=True)
+def way_back(context: dict[str, Any]) -> str:
+    """The query string of a link to signing in or up: back to this page, or from a page of that
+    kind to where it would lead itself."""
+    request = context.get("request")
+    if request is None:  # the page for errors of the server
+        return ""
+    match = request.resolver_match
+    if match and match.url_name and match.url_name.startswith("account_"):
+        page = context.get("redirect_field_value")
+    else:
+        page = request.get_full_path() if request.method == "GET" and request.path != "/" else ""
+    return f"?{urlencode({'next': page})}" if page else ""
 
 
 @register.simple_tag(takes_context=True)

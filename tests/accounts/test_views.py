@@ -4,6 +4,7 @@ import re
 
 import pytest
 from django.core import mail
+from django.test import Client
 from django.urls import reverse
 
 from accounts.models import AuditEntry, Role, User
@@ -36,6 +37,28 @@ def test_signing_up_leads_back_to_where_one_came_from(client):
     text = client.get(reverse("account_login") + "?next=/join/abc/").content.decode()
     assert "/accounts/signup/?next=%2Fjoin%2Fabc%2F" in text
     assert sign_up(client, next="/join/abc/").url == "/join/abc/"
+
+
+HEADER = re.compile(r'<a class="btn btn-(?:plain|quiet d-none d-sm-inline-flex)" href="(/accounts/[^"]+)">')
+
+
+@pytest.mark.parametrize(
+    ("page", "back"),
+    [
+        ("/join/abc/?a=1&b=2", "?next=%2Fjoin%2Fabc%2F%3Fa%3D1%26b%3D2"),
+        ("/accounts/login/?next=/join/abc/", "?next=%2Fjoin%2Fabc%2F"),
+        ("/accounts/signup/?next=/join/abc/", "?next=%2Fjoin%2Fabc%2F"),
+        ("/accounts/password/reset/", ""),
+    ],
+)
+def test_the_links_at_the_top_lead_back_to_where_one_was(client, page, back):
+    assert HEADER.findall(client.get(page).content.decode()) == [reverse("account_login") + back, reverse("account_signup") + back]
+
+
+def test_the_links_at_the_top_lead_to_no_page_that_only_takes_clicks(client):
+    answer = Client(enforce_csrf_checks=True).post(reverse("account_logout"))
+    assert answer.status_code == 403
+    assert HEADER.findall(answer.content.decode()) == [reverse("account_login"), reverse("account_signup")]
 
 
 def test_a_weak_password_is_refused_beside_its_field(client):
