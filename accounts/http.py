@@ -1,8 +1,10 @@
 """What views ask of a request."""
 
 import time
-from urllib.parse import urlencode
+from ipaddress import ip_address
+from urllib.parse import urlencode, urlsplit
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -22,6 +24,22 @@ def person(request: HttpRequest) -> User:
 def by_htmx(request: HttpRequest) -> bool:
     """Sent by a script of the page, which wants a part of it and no whole page."""
     return bool(getattr(request, "htmx", False))
+
+
+def address_for_others(request: HttpRequest, path: str) -> str:
+    """A page of ours as other people open it: at the address this request used, or at SITE_URL
+    where the one used is the computer's own. Where SITE_URL is that too, see `leads_nowhere`."""
+    here = request.build_absolute_uri(path)
+    return f"{settings.SITE_URL}{path}" if leads_nowhere(here) and not leads_nowhere(settings.SITE_URL) else here
+
+
+def leads_nowhere(url: str) -> bool:
+    """Whether it is a loopback address, which leads everybody to their own computer."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def sign_in_first(request: HttpRequest, *, new: bool = False) -> HttpResponse:

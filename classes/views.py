@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts.http import by_htmx, person
+from accounts.http import address_for_others, by_htmx, leads_nowhere, person
 from accounts.models import User
 from machines.selectors import display
 from machines.services.refusal import Refused
@@ -34,7 +34,7 @@ def page_of(lab_class: LabClass) -> str:
 
 
 def link_of(request: HttpRequest, invite: Invite) -> str:
-    return request.build_absolute_uri(reverse("classes:join", args=[invites.link_token(invite)]))
+    return address_for_others(request, reverse("classes:join", args=[invites.link_token(invite)]))
 
 
 @require_safe
@@ -137,6 +137,7 @@ def _teaching(request: HttpRequest, lab_class: LabClass) -> dict[str, Any]:
         "page": page,
         "wanted": wanted,
         "shown": [("attention", _("Needing attention")), ("on", _("On")), ("off", _("Off")), ("free", _("Free"))],
+        "links_lead_nowhere": leads_nowhere(address_for_others(request, "/")),
         "invites": [{"invite": invite, "link": link_of(request, invite)} for invite in links],
         "waiting": list(waiting[:NAMED]),
         "waiting_count": waiting.count(),

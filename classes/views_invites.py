@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.http import by_htmx, clicked_before, person, sign_in_first
+from accounts.http import address_for_others, by_htmx, clicked_before, leads_nowhere, person, sign_in_first
 from machines.services.refusal import Refused
 
 from . import selectors
@@ -44,11 +44,13 @@ def project(request: HttpRequest, key: UUID, number: int) -> HttpResponse:
     """The invite for the projector: QR code, address and code, as large as the screen allows."""
     lab_class = access_run_class(person(request), key)
     invite = _invite(lab_class, number)
+    address = address_for_others(request, reverse("classes:code"))
     context = {
         "lab_class": lab_class,
         "invite": invite,
         "link": link_of(request, invite),
-        "address": request.build_absolute_uri(reverse("classes:code")).split("://", 1)[1].rstrip("/"),
+        "address": address.split("://", 1)[1].rstrip("/"),
+        "links_lead_nowhere": leads_nowhere(address),
         "students": selectors.students(lab_class),
         "topics": [f"class:{lab_class.key}"],
     }

@@ -239,6 +239,32 @@ def test_the_projector_shows_code_and_picture(client):
     assert client.get(reverse("classes:project", args=[make_class("Other").key, invite.pk])).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("host", "site", "shown", "warned"),
+    [
+        ("localhost:8000", "http://localhost:8000", "http://localhost:8000", True),
+        ("127.0.0.1:8000", "http://localhost:8000", "http://127.0.0.1:8000", True),
+        ("[::1]:8000", "http://127.3.2.1:8000", "http://[::1]:8000", True),
+        ("localhost:8000", "https://labs.uni.test", "https://labs.uni.test", False),
+        ("labs.uni.test", "http://localhost:8000", "http://labs.uni.test", False),
+        ("labs.uni.test", "https://labs.uni.test", "http://labs.uni.test", False),
+    ],
+)
+def test_a_teacher_is_told_when_students_could_not_open_the_link(client, settings, host, site, shown, warned):
+    settings.SITE_URL, settings.ALLOWED_HOSTS = site, [*settings.ALLOWED_HOSTS, "labs.uni.test"]
+    lab_class = make_class()
+    client.force_login(lab_class.teacher)
+    page = reverse("classes:lab_class", args=[lab_class.key])
+    assert "Students cannot open" not in client.get(page, headers={"host": host}).content.decode()  # there is no link yet
+    invite = make_invite(lab_class)
+    text = client.get(page, headers={"host": host}).content.decode()
+    assert f"{shown}{link(invite)}" in text
+    assert ("Students cannot open this link" in text) is warned
+    text = client.get(reverse("classes:project", args=[lab_class.key, invite.pk]), headers={"host": host}).content.decode()
+    assert f"{shown.split('//')[1]}/join</p>" in text
+    assert ("Students cannot open this link" in text) is warned
+
+
 def test_an_invite_is_made_and_withdrawn(client):
     lab_class = make_class()
     client.force_login(lab_class.teacher)
