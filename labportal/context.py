@@ -6,6 +6,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
+from accounts import mail
 from machines.selectors import any_simulated
 
 from .assets import vendor_is_built
@@ -15,6 +16,7 @@ def portal(request: HttpRequest) -> dict[str, Any]:
     return {
         "portal_name": settings.PORTAL_NAME,
         "demo": settings.DEMO,
+        "mail_is_sent": mail.is_sent(),
         "simulated": SimpleLazyObject(any_simulated),
         "vendor_is_built": vendor_is_built(),
     }

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from django.core import mail
+from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
@@ -11,6 +12,11 @@ from accounts.models import AuditEntry, Role, User
 from tests.factories import PASSWORD, make_user
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def fresh_limits():
+    cache.clear()
 
 
 def sign_up(client, **values):
@@ -98,6 +104,31 @@ def test_a_forgotten_password_is_replaced_by_mail(client):
     done = client.post(form.redirect_chain[-1][0], {"password1": "an admirable compiler", "password2": "an admirable compiler"}, follow=True)
     assert done.status_code == 200
     assert client.login(username="ada", password="an admirable compiler")
+
+
+@pytest.fixture
+def no_mail(settings):
+    """As without EMAIL_URL."""
+    settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+
+
+def test_a_mail_to_confirm_the_address_is_announced(client):
+    assert "is on its way to grace@uni.test" in client.get(sign_up(client).url).content.decode()
+    assert len(mail.outbox) == 1
+
+
+@pytest.mark.usefixtures("no_mail")
+def test_no_mail_is_promised_where_none_is_sent(client):
+    assert 'class="note' not in client.get(sign_up(client).url).content.decode()
+    assert "Send the confirmation again" not in client.get(reverse("account_email")).content.decode()
+    client.logout()
+    asked = client.get(reverse("account_reset_password")).content.decode()
+    assert "Send the link" not in asked
+    done = client.post(reverse("account_reset_password"), {"email": "grace@uni.test"}, follow=True).content.decode()
+    for page in (asked, done):
+        assert "This portal sends no mail. Ask your teacher, or the people who run the portal, for a new password." in page
+        assert "on its way" not in page
+    assert "to confirm it" in client.get(reverse("account_email_verification_sent")).content.decode()
 
 
 def test_an_unknown_address_gets_the_same_answer(client):
