@@ -1,6 +1,7 @@
 """The admin site as a whole: signing in through the portal's own page, and what it does not offer."""
 
 from allauth.account.decorators import secure_admin_login
+from allauth.account.models import EmailAddress
 from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
@@ -12,8 +13,9 @@ admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-a
 admin.site.site_header = admin.site.site_title = settings.PORTAL_NAME
 admin.site.index_title = _("Administration")
 
-# Rights come with the role. The queue's rows name any function there is: writing one is running it.
-_withheld: list[type[Model]] = [Group, *apps.get_app_config("django_q").get_models()]
+# Rights come with the role. A password can be had by mail to any of a person's addresses: who adds one
+# is that person, a superuser too. The queue's rows name any function there is: writing one is running it.
+_withheld: list[type[Model]] = [Group, EmailAddress, *apps.get_app_config("django_q").get_models()]
 for model in _withheld:
     if admin.site.is_registered(model):
         admin.site.unregister(model)

@@ -1,6 +1,7 @@
 """Roles, and what follows from them."""
 
 import pytest
+from django.core import mail
 from django.core.management import call_command
 
 from accounts.models import AuditEntry, Role, User
@@ -76,3 +77,12 @@ def test_staff_make_no_superusers_and_touch_none(client):
     assert change(client, root, email="mine@uni.test").status_code == 403
     assert client.get(f"/admin/accounts/user/{root.pk}/password/").status_code == 403
     assert client.post(f"/admin/accounts/user/{root.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_staff_lend_no_superuser_an_address_to_get_their_password_by(client):
+    root = User.objects.create_superuser("root", "root@uni.test", "x")
+    client.force_login(make_user(role=Role.STAFF))
+    client.post("/admin/account/emailaddress/add/", {"user": root.pk, "email": "mine@uni.test", "verified": "on", "primary": "on"})
+    client.logout()
+    client.post("/accounts/password/reset/", {"email": "mine@uni.test"})
+    assert not any("/password/reset/key/" in sent.body for sent in mail.outbox)
