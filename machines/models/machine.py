@@ -1,6 +1,7 @@
 """A machine: what the portal wants of it and what the watcher saw of it."""
 
 import uuid
+from datetime import datetime
 
 from django.conf import settings
 from django.db import models
@@ -47,6 +48,9 @@ class Machine(models.Model):
 
     state = models.CharField(max_length=20, choices=STATE_CHOICES, default=State.PENDING, db_index=True)
     state_since = models.DateTimeField(auto_now_add=True)
+    # Since when it is on, or off, as far as is known: what leaves the power as it is leaves these.
+    on_since = models.DateTimeField(null=True, blank=True)
+    off_since = models.DateTimeField(null=True, blank=True)
     made_at = models.DateTimeField(null=True, blank=True)  # creation was observed; before that nothing may be missing
     problem = models.CharField(max_length=300, blank=True, default="")  # a sentence for the owner
     problem_code = models.CharField(max_length=40, blank=True, default="")
@@ -81,6 +85,12 @@ class Machine(models.Model):
     @property
     def is_moving(self) -> bool:
         return self.state in MOVING
+
+    @property
+    def since(self) -> datetime:
+        """Since when it is as its state says: switched on, off, or whatever else."""
+        switched = {State.RUNNING: self.on_since, State.STOPPED: self.off_since}.get(State(self.state))
+        return switched or self.state_since
 
 
 class Snapshot(models.Model):

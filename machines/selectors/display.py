@@ -55,7 +55,7 @@ def shown(machine: Machine) -> Shown:
 
 def is_booting(machine: Machine) -> bool:
     """On, and the guest has not answered yet, nor had the time to."""
-    return machine.state == State.RUNNING and machine.answering_since is None and timezone.now() - machine.state_since < timedelta(seconds=BOOTING_SECONDS)
+    return machine.state == State.RUNNING and machine.answering_since is None and timezone.now() - machine.since < timedelta(seconds=BOOTING_SECONDS)
 
 
 def can_start(machine: Machine) -> bool:

@@ -10,6 +10,9 @@ from machines.models import Machine
 
 from .feed import machine_topics, publish
 
+# An operation may end in these, or be cancelled, with the power as it was before it.
+_POWER_AS_IT_WAS = (State.UPDATING, State.STOPPING, State.DESTROYING, State.FAILED)
+
 # Apps above hear of every move, in its transaction: a class shares out what became free.
 LISTENERS: list[Callable[[Machine], None]] = []
 
@@ -26,7 +29,11 @@ def apply(machine: Machine, event: Event, *, problem: str = "", code: str = "", 
     `fields` are further columns of the same write, `tell` further topics. Raises NotAllowed, Overtaken.
     """
     state = next_state(machine.state, event)
-    changes: dict[str, Any] = {"state": state, "state_since": timezone.now(), "problem": problem[:300], "problem_code": code, **fields}
+    now = timezone.now()
+    changes: dict[str, Any] = {"state": state, "state_since": now, "problem": problem[:300], "problem_code": code, **fields}
+    if state not in _POWER_AS_IT_WAS:
+        changes["on_since"] = (machine.on_since or now) if state is State.RUNNING else None
+        changes["off_since"] = (machine.off_since or now) if state is State.STOPPED else None
     if state in MOVING and state != State.UPDATING:
         changes["answering_since"] = None
     if not Machine.objects.filter(pk=machine.pk, state=machine.state).update(**changes):

@@ -35,10 +35,12 @@ function busy(form, button) {
   const word = button.dataset.busy ?? button.textContent.trim();
   button.dataset.was = button.innerHTML;
   button.replaceChildren(spinner, word);
-  const state = form.dataset.busyState === undefined ? null : form.closest("[data-machine]")?.querySelector("[data-state]");
+  const machine = form.dataset.busyState === undefined ? null : form.closest("[data-machine]");
+  const state = machine?.querySelector("[data-state]");
   if (state && button.dataset.busy) {
     state.className = "state state-moving";
     state.replaceChildren(spinner.cloneNode(), button.dataset.busy);
+    machine.querySelector("[data-since]")?.replaceChildren(); // said of the state before
   }
 }
 
