@@ -3,9 +3,17 @@
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from machines.services.requests import SNAPSHOT_NAME
+
 
 class SnapshotForm(forms.Form):
-    name = forms.SlugField(label=_("Name"), max_length=40, help_text=_("Letters, digits and dashes."))
+    name = forms.RegexField(
+        SNAPSHOT_NAME,
+        label=_("Name"),
+        max_length=40,
+        help_text=_("Letters from a to z, digits and dashes, without spaces: before-update."),
+        error_messages={"invalid": _("Use only letters from a to z, digits and dashes, and begin with a letter or a digit: before-update.")},
+    )
     note = forms.CharField(label=_("Note"), max_length=200, required=False, help_text=_("What is special about this state. You may leave it empty."))
 
 

@@ -25,7 +25,7 @@ from .feed import machine_topics, operation_topics, publish
 from .refusal import Refused
 
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
-_SNAPSHOT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.IGNORECASE)
+SNAPSHOT_NAME = re.compile(r"^[a-z0-9][a-z0-9-]{0,39}\Z", re.IGNORECASE)
 
 
 def create_machine(
@@ -102,7 +102,7 @@ def revert(machine: Machine, *, acting_user: User | None, snapshot: str = "", ba
 
 
 def take_snapshot(machine: Machine, *, acting_user: User | None, name: str, note: str = "") -> Operation:
-    if not _SNAPSHOT_NAME.fullmatch(name):
+    if not SNAPSHOT_NAME.fullmatch(name):
         raise Refused(_("“%(name)s” cannot be a snapshot's name: letters, digits and dashes, at most 40.") % {"name": name}, code="bad_name")
     _needs(machine, "snapshots", _("This cluster cannot take snapshots."))
     with transaction.atomic():

@@ -157,7 +157,9 @@ def test_a_snapshot_is_taken_and_a_bad_name_keeps_what_was_typed(client, owner):
     machine = make_machine(owner=owner)
     url = reverse("machines:snapshot", args=[machine.key])
     response = client.post(url, {"name": "not a name", "note": "typed with care"})
-    assert response.status_code == 409 and "typed with care" in response.content.decode()
+    text = response.content.decode()
+    assert response.status_code == 409 and "typed with care" in text
+    assert "Use only letters from a to z, digits and dashes" in text and "slug" not in text
     assert client.post(url, {"name": "clean", "note": ""}).status_code == 302
     assert Snapshot.objects.get().name == "clean"
 
