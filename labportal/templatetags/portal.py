@@ -106,6 +106,13 @@ def elapsed(moment: datetime | None) -> str:
 
 
 @register.filter
+def left(moment: datetime) -> str:
+    """“about 12 s to go” until an estimated moment, going on by itself."""
+    seconds = (moment - timezone.now()).total_seconds()
+    return _time(moment, "left", _("about %s to go") % words_for(seconds) if seconds >= 1 else _("taking longer than usual"))
+
+
+@register.filter
 def clock(moment: datetime | None) -> str:
     """The time of day, with the date on hover; in the person's zone where scripts run."""
     if moment is None:

@@ -1,10 +1,10 @@
 """Where an operation stands: its place in the queue, why it waits, and how long it takes."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from statistics import median
 
-from django.db.models import Q
+from django.db.models import Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -19,38 +19,44 @@ _RECENT = 20  # past runs that tell how long the next one takes
 @dataclass(frozen=True, slots=True)
 class Standing:
     """`position` 1 is the next; 0: not queued. `reason` is a sentence, empty where nothing holds
-    it up. `seconds` until it is probably done; None where there is nothing to go by."""
+    it up. `due` is when it is probably done, or was to be: then it takes longer than usual. None
+    where there is nothing to go by."""
 
     position: int
     reason: str
-    seconds: int | None
+    due: datetime | None
 
 
 def standing(operation: Operation) -> Standing:
     """Where an active operation stands right now."""
-    typical = typical_seconds(operation)
+    typical = typical_time(operation)
     if operation.state != OperationState.QUEUED:
         begun = operation.started_at or operation.created_at
-        left = None if typical is None else max(1, round(typical - (timezone.now() - begun).total_seconds()))
-        return Standing(0, "", left)
+        return Standing(0, "", None if typical is None else begun + typical)
     cluster = operation.machine.cluster
     load = loads([cluster])[cluster.pk]
     sooner = Q(priority__lt=operation.priority) | Q(priority=operation.priority, pk__lt=operation.pk)
     slots = ["power", "boot"] if operation.slot in ("power", "boot") else [operation.slot]
     ahead = Operation.objects.filter(sooner, state=OperationState.QUEUED, machine__cluster=cluster, slot__in=slots).count()
-    seconds = None
+    due = None
     if typical is not None:
         abreast = limit(cluster, "create" if operation.slot == "create" else "power")
-        seconds = max(1, round(typical * (1 + ahead // abreast)))
-    return Standing(ahead + 1, _reason(operation, load), seconds)
+        due = _last_progress(operation) + typical * (1 + ahead // abreast)
+    return Standing(ahead + 1, _reason(operation, load), due)
 
 
-def typical_seconds(operation: Operation) -> float | None:
+def _last_progress(operation: Operation) -> datetime:
+    """When the queue it waits in last got shorter: where nothing ends, nothing comes nearer."""
+    ended = Operation.objects.filter(kind=operation.kind, machine__cluster_id=operation.machine.cluster_id, finished_at__gt=operation.created_at)
+    return ended.aggregate(last=Max("finished_at"))["last"] or operation.created_at
+
+
+def typical_time(operation: Operation) -> timedelta | None:
     """The median of the last runs of its kind from the same template, or else on the same cluster."""
     done = Operation.objects.filter(kind=operation.kind, state=OperationState.SUCCEEDED, started_at__isnull=False, finished_at__isnull=False)
     for alike in (done.filter(machine__template_id=operation.machine.template_id), done.filter(machine__cluster_id=operation.machine.cluster_id)):
         times = alike.order_by("-pk").values_list("started_at", "finished_at")[:_RECENT]
-        if runs := [(finished - started) / timedelta(seconds=1) for started, finished in times if started and finished]:
+        if runs := [finished - started for started, finished in times if started and finished]:
             return median(runs)
     return None
 
@@ -63,7 +69,8 @@ def _reason(operation: Operation, load: Load) -> str:
         return _("The cluster does not answer at the moment. It goes on as soon as it does.")
     if cluster.maintenance and operation.started_at is None:
         return _("Nothing new is begun on this cluster during its maintenance.")
-    if operation.slot == "create" and operation.machine.template_id in load.full_templates:
+    templates_bind = cluster.limit_per_template <= limit(cluster, "create")
+    if operation.slot == "create" and templates_bind and operation.machine.template_id in load.full_templates:
         most = limit(cluster, "template")
         return ngettext(
             "At most %(count)d machine at a time is made from this template.", "At most %(count)d machines at a time are made from this template.", most

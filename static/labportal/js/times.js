@@ -26,13 +26,14 @@ export function showTime(element) {
   const words = span((Date.now() - moment) / 1000);
   if (element.dataset.ago !== undefined) element.textContent = root.wordsAgo.replace("%s", words);
   else if (element.dataset.elapsed !== undefined) element.textContent = words;
+  else if (element.dataset.left !== undefined) element.textContent = moment - Date.now() < 1000 ? root.wordsLate : root.wordsLeft.replace("%s", span((moment - Date.now()) / 1000));
   else if (element.dataset.clock !== undefined) element.textContent = time.format(moment);
   else if (element.dataset.moment !== undefined && elsewhere(element.dateTime, moment)) element.textContent = moments.format(moment);
   element.title = absolute.format(moment);
 }
 
 export function showTimes(element) {
-  for (const found of element.querySelectorAll("time[data-ago], time[data-elapsed], time[data-clock], time[data-moment]")) showTime(found);
+  for (const found of element.querySelectorAll("time[data-ago], time[data-elapsed], time[data-left], time[data-clock], time[data-moment]")) showTime(found);
 }
 
 export function startTimes() {

@@ -5,8 +5,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from labportal.templatetags.portal import left
 from machines.lifecycle import Kind, State
-from machines.selectors.queue import standing, typical_seconds
+from machines.models import Operation
+from machines.selectors.queue import standing, typical_time
 from tests.factories import make_cluster, make_machine, make_operation, make_template
 
 pytestmark = pytest.mark.django_db
@@ -62,25 +64,40 @@ def test_one_that_backs_off_says_why(template):
 
 
 def test_the_estimate_is_the_median_of_past_runs_of_the_template_or_else_of_the_cluster(template):
-    assert typical_seconds(operation(template)) is None and standing(operation(template)).seconds is None
+    assert typical_time(operation(template)) is None and standing(operation(template)).due is None
     past(make_template(template.cluster, ref="other"), 100)
     past(make_template(), 1000)
-    assert typical_seconds(operation(template)) == 100
+    assert typical_time(operation(template)) == timedelta(seconds=100)
     for seconds in (3, 4, 50):
         past(template, seconds)
     past(template, 70, kind=Kind.STOP)
-    assert typical_seconds(operation(template)) == 4
+    assert typical_time(operation(template)) == timedelta(seconds=4)
 
 
 def test_who_stands_behind_others_waits_for_them_too(template):
     past(template, 10)
     queue = [operation(template) for _ in range(5)]
-    assert [standing(one).seconds for one in queue] == [10, 10, 20, 20, 30]
+    assert [standing(one).due - one.created_at for one in queue] == [timedelta(seconds=seconds) for seconds in (10, 10, 20, 20, 30)]
+
+
+def test_a_queue_in_which_nothing_ends_comes_no_nearer(template):
+    past(template, 10)
+    waiting = operation(template)
+    Operation.objects.filter(pk=waiting.pk).update(created_at=timezone.now() - timedelta(minutes=5))
+    waiting.refresh_from_db()
+    Operation.objects.filter(state="succeeded").update(finished_at=timezone.now() - timedelta(minutes=4), started_at=timezone.now() - timedelta(seconds=250))
+    assert standing(waiting).due < timezone.now() - timedelta(minutes=3)
+    past(template, 10)
+    assert standing(waiting).due > timezone.now()
 
 
 def test_what_is_under_way_is_judged_by_its_start(template):
     past(template, 10)
     running = operation(template, state="waiting", started_at=timezone.now() - timedelta(seconds=4))
-    assert standing(running).position == 0 and standing(running).seconds == 6
-    late = operation(template, state="waiting", started_at=timezone.now() - timedelta(seconds=40))
-    assert standing(late).seconds == 1
+    assert standing(running).position == 0 and standing(running).due == running.started_at + timedelta(seconds=10)
+
+
+def test_an_estimate_that_has_run_out_says_so():
+    now = timezone.now()
+    assert "about 11 s to go" in left(now + timedelta(seconds=12))
+    assert "taking longer than usual" in left(now + timedelta(seconds=0.5)) and "taking longer than usual" in left(now - timedelta(minutes=2))
