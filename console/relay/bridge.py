@@ -20,7 +20,6 @@ from .vnc import VncConnection
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Count = Callable[[int, int], None]  # bytes to the browser, bytes from the browser
 
 HANDSHAKE_SECONDS = 10
 CONTROL_LIMIT = 1024  # characters of one control message of a terminal
@@ -39,7 +38,7 @@ def close(ending: Ending) -> dict[str, Any]:
     return {"type": "websocket.close", "code": ending.close_code, "reason": ending.value}
 
 
-async def bridge_vnc(receive: Receive, send: Send, connection: VncConnection, *, on_bytes: Count | None = None, stop: asyncio.Event) -> Ending:
+async def bridge_vnc(receive: Receive, send: Send, connection: VncConnection, *, stop: asyncio.Event) -> Ending:
     """Be a VNC server without password towards the browser and carry bytes until one side ends.
 
     The WebSocket is accepted already; it and `connection` are closed in any case. Setting
@@ -57,8 +56,6 @@ async def bridge_vnc(receive: Receive, send: Send, connection: VncConnection, *,
         greeted.set()
         data = viewer.rest or await _next_bytes(receive)
         while data:
-            if on_bytes is not None:
-                on_bytes(0, len(data))
             connection.write(data)
             await connection.drain()
             data = await _next_bytes(receive)
@@ -66,13 +63,13 @@ async def bridge_vnc(receive: Receive, send: Send, connection: VncConnection, *,
 
     async def to_browser() -> Ending:
         await greeted.wait()
-        await _pump(connection, send, on_bytes)
+        await _pump(connection, send)
         return Ending.CLOSED
 
     return await _until_one_ends(to_machine(), to_browser(), connection, send, stop)
 
 
-async def bridge_ssh(receive: Receive, send: Send, session: SshSession, *, on_bytes: Count | None = None, stop: asyncio.Event) -> Ending:
+async def bridge_ssh(receive: Receive, send: Send, session: SshSession, *, stop: asyncio.Event) -> Ending:
     """Carry a terminal: binary messages are its bytes, text messages are control in JSON.
 
     From the browser: {"type": "resize", "cols": 80, "rows": 24}. To it, last of all when the
@@ -84,8 +81,6 @@ async def bridge_ssh(receive: Receive, send: Send, session: SshSession, *, on_by
     async def to_machine() -> Ending:
         while (event := await receive())["type"] != "websocket.disconnect":
             if data := event.get("bytes"):
-                if on_bytes is not None:
-                    on_bytes(0, len(data))
                 session.write(data)
                 await session.drain()
             elif text := event.get("text"):
@@ -93,7 +88,7 @@ async def bridge_ssh(receive: Receive, send: Send, session: SshSession, *, on_by
         return Ending.LEFT
 
     async def to_browser() -> Ending:
-        await _pump(session, send, on_bytes)
+        await _pump(session, send)
         if session.exit_status is None:
             return Ending.CLOSED
         await send({"type": "websocket.send", "text": json.dumps({"type": "exit", "status": session.exit_status})})
@@ -133,10 +128,8 @@ async def _told(pump: Coroutine[Any, Any, Ending]) -> Ending:
         return Ending.LEFT
 
 
-async def _pump(connection: Connection, send: Send, on_bytes: Count | None) -> None:
+async def _pump(connection: Connection, send: Send) -> None:
     while data := await connection.read():
-        if on_bytes is not None:
-            on_bytes(len(data), 0)
         await send({"type": "websocket.send", "bytes": data})
 
 

@@ -102,6 +102,44 @@ class Outlet:
             raise RelayError(Ending.TOO_SLOW, f"the machine took nothing for {STALL_SECONDS} s") from None
 
 
+class Source(Protocol):
+    """What bytes come from: a transport of asyncio, a channel of asyncssh."""
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+class Flow:
+    """The part of a `Connection` that is the same whatever the machine speaks. asyncio calls its
+    protocols and asyncssh its sessions by the same names; `connection_made` sets `_source`.
+    """
+
+    _source: Source
+
+    def __init__(self) -> None:
+        self._inlet = Inlet(lambda: self._source.pause_reading(), lambda: self._source.resume_reading())
+        self._outlet = Outlet()
+
+    async def read(self) -> bytes:
+        return await self._inlet.read()
+
+    async def drain(self) -> None:
+        await self._outlet.drain()
+
+    def data_received(self, data: bytes, datatype: object = None) -> None:
+        self._inlet.feed(data)
+
+    def pause_writing(self) -> None:
+        self._outlet.pause()
+
+    def resume_writing(self) -> None:
+        self._outlet.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._inlet.end()
+        self._outlet.resume()
+
+
 class Exactly:
     """Reads a handshake piece by piece; `rest` is what came after it."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import asyncssh
 
 from .endings import Ending, RelayError
-from .flow import HIGH_WATER, Inlet, Outlet
+from .flow import HIGH_WATER, Flow
 
 OPEN_SECONDS = 15  # TCP, banner, log-in and shell together
 KEEPALIVE_SECONDS = 15  # three unanswered ones end the connection
@@ -35,29 +35,19 @@ class SshTarget:
     host_key: str | None = None
 
 
-class SshSession(asyncssh.SSHClientSession[bytes]):
+class SshSession(Flow, asyncssh.SSHClientSession[bytes]):
     """A shell on a pseudo-terminal. See `flow.Connection`."""
 
     host_key: str  # the key that answered, one line as in authorized_keys
-
-    def __init__(self) -> None:
-        self._inlet = Inlet(self._pause_reading, self._resume_reading)
-        self._outlet = Outlet()
 
     @property
     def exit_status(self) -> int | None:
         """What the shell left with: 0 to 255, minus the signal's number, or None when it has not ended by itself."""
         return self._channel.get_returncode()
 
-    async def read(self) -> bytes:
-        return await self._inlet.read()
-
     def write(self, data: bytes) -> None:
         if not self._channel.is_closing():
             self._channel.write(data)
-
-    async def drain(self) -> None:
-        await self._outlet.drain()
 
     def resize(self, cols: int, rows: int) -> None:
         if not self._channel.is_closing():
@@ -66,31 +56,10 @@ class SshSession(asyncssh.SSHClientSession[bytes]):
     def close(self) -> None:
         self._connection.abort()
 
-    # -- called by asyncssh ----------------------------------------------------------------
-
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
-        self._channel = chan
+        self._source = self._channel = chan
         self._connection = chan.get_connection()
         chan.set_write_buffer_limits(high=HIGH_WATER)
-
-    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        self._inlet.feed(data)
-
-    def pause_writing(self) -> None:
-        self._outlet.pause()
-
-    def resume_writing(self) -> None:
-        self._outlet.resume()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._inlet.end()
-        self._outlet.resume()
-
-    def _pause_reading(self) -> None:
-        self._channel.pause_reading()
-
-    def _resume_reading(self) -> None:
-        self._channel.resume_reading()
 
 
 async def open_ssh(target: SshTarget, cols: int, rows: int) -> SshSession:

@@ -7,7 +7,7 @@ from typing import cast
 
 from . import rfb
 from .endings import Ending, RelayError
-from .flow import HIGH_WATER, Exactly, Inlet, Outlet
+from .flow import HIGH_WATER, Exactly, Flow
 
 OPEN_SECONDS = 10
 
@@ -23,12 +23,11 @@ class VncTarget:
     view_only: bool = False
 
 
-class VncConnection(asyncio.Protocol):
+class VncConnection(Flow, asyncio.Protocol):
     """A connection to a VNC server that has let us in. See `flow.Connection`."""
 
     def __init__(self) -> None:
-        self._inlet = Inlet(self._pause_reading, self._resume_reading)
-        self._outlet = Outlet()
+        super().__init__()
         self._filter: rfb.ViewOnly | None = None
 
     @property
@@ -46,9 +45,6 @@ class VncConnection(asyncio.Protocol):
         if target.view_only:
             self._filter = rfb.ViewOnly()
 
-    async def read(self) -> bytes:
-        return await self._inlet.read()
-
     def write(self, data: bytes) -> None:
         """Raises RelayError(BAD_INPUT) for what a view-only viewer must not or cannot mean."""
         if self._filter is not None:
@@ -56,16 +52,11 @@ class VncConnection(asyncio.Protocol):
         if data:
             self._transport.write(data)
 
-    async def drain(self) -> None:
-        await self._outlet.drain()
-
     def close(self) -> None:
         self._transport.abort()
 
-    # -- called by the event loop ----------------------------------------------------------
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._source = self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         connected = transport.get_extra_info("socket")
         if connected.family != socket.AF_UNIX:
@@ -75,25 +66,6 @@ class VncConnection(asyncio.Protocol):
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-
-    def data_received(self, data: bytes) -> None:
-        self._inlet.feed(data)
-
-    def pause_writing(self) -> None:
-        self._outlet.pause()
-
-    def resume_writing(self) -> None:
-        self._outlet.resume()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._inlet.end()
-        self._outlet.resume()
-
-    def _pause_reading(self) -> None:
-        self._transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        self._transport.resume_reading()
 
 
 async def connect_vnc(target: VncTarget) -> VncConnection:
