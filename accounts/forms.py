@@ -1,12 +1,16 @@
 """What people may change about themselves."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from allauth.account.forms import LoginForm, SignupForm
+from allauth.account import forms as allauth_forms
+from allauth.account.forms import AddEmailForm, LoginForm, ReauthenticateForm, ResetPasswordForm, ResetPasswordKeyForm, SignupForm
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from .models import User
+
+_EMAIL = _("E-mail address")
+_PASSWORDS = {"oldpassword": _("Password until now"), "password1": _("New password"), "password2": _("New password again")}
 
 # Those the consoles can type (static/labportal/js/console/layouts.js).
 KEYBOARDS = [
@@ -35,23 +39,48 @@ class ProfileForm(forms.ModelForm):
         fields = ("first_name", "last_name", "keyboard")
 
 
-class SignInForm(LoginForm):  # type: ignore[misc]  # allauth has no types
+class PlainForm(forms.Form):
+    """A form of allauth in the portal's words. Every field has a label above it; the same words
+    in it, as a placeholder, would only go away when they are needed."""
+
+    labels: ClassVar[dict[str, Any]] = {}
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["login"].label = _("User name or e-mail address")
-        _without_placeholders(self)
+        for name, field in self.fields.items():
+            field.widget.attrs.pop("placeholder", None)
+            field.label = self.labels.get(name, field.label)
+            if name == "password1":
+                field.help_text = _("At least 10 characters, not like your name, and no common password.")
 
 
-class SignUpForm(SignupForm):  # type: ignore[misc]
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["username"].label = _("User name")
-        self.fields["email"].label = _("E-mail address")
-        self.fields["password1"].help_text = _("At least 10 characters, not like your name, and no common password.")
-        _without_placeholders(self)
+class SignInForm(PlainForm, LoginForm):  # type: ignore[misc]  # allauth has no types
+    labels: ClassVar = {"login": _("User name or e-mail address")}
 
 
-def _without_placeholders(form: forms.Form) -> None:
-    """Every field has a label above it; the same words in it would only go away when they are needed."""
-    for field in form.fields.values():
-        field.widget.attrs.pop("placeholder", None)
+class SignUpForm(PlainForm, SignupForm):  # type: ignore[misc]
+    labels: ClassVar = {"username": _("User name"), "email": _EMAIL}
+
+
+class ForgottenPasswordForm(PlainForm, ResetPasswordForm):  # type: ignore[misc]
+    labels: ClassVar = {"email": _EMAIL}
+
+
+class NewPasswordForm(PlainForm, ResetPasswordKeyForm):  # type: ignore[misc]
+    labels: ClassVar = _PASSWORDS
+
+
+class ChangePasswordForm(PlainForm, allauth_forms.ChangePasswordForm):  # type: ignore[misc]
+    labels: ClassVar = _PASSWORDS
+
+
+class SetPasswordForm(PlainForm, allauth_forms.SetPasswordForm):  # type: ignore[misc]
+    labels: ClassVar = _PASSWORDS
+
+
+class AddAddressForm(PlainForm, AddEmailForm):  # type: ignore[misc]
+    labels: ClassVar = {"email": _("Another e-mail address")}
+
+
+class PasswordAgainForm(PlainForm, ReauthenticateForm):  # type: ignore[misc]
+    pass

@@ -164,10 +164,39 @@ def test_the_admin_is_entered_through_the_portals_own_page(client):
     assert client.get("/admin/login/").status_code == 403
 
 
+def in_the_frame(text, *words):
+    assert 'class="top"' in text and text.count("<h1") == 1 and "placeholder=" not in text
+    for said in words:
+        assert said in text
+
+
 @pytest.mark.parametrize(
     "name",
     ["account_login", "account_signup", "account_reset_password", "account_reset_password_done", "account_email_verification_sent", "account_inactive"],
 )
 def test_every_page_of_allauth_is_in_the_portals_frame(client, name):
-    text = client.get(reverse(name)).content.decode()
-    assert 'class="top"' in text and text.count("<h1") == 1
+    in_the_frame(client.get(reverse(name)).content.decode())
+
+
+@pytest.mark.parametrize("name", ["account_change_password", "account_set_password", "account_email", "account_logout", "account_reauthenticate"])
+def test_so_is_every_page_about_ones_own_account(client, name):
+    user = make_user()
+    client.force_login(user)
+    if name == "account_set_password":
+        user.set_unusable_password()
+        user.save()
+        client.force_login(user)
+    answer = client.get(reverse(name))
+    assert answer.status_code == 200
+    in_the_frame(answer.content.decode())
+
+
+def test_so_are_the_pages_links_in_mails_lead_to(client):
+    sign_up(client)
+    link = re.search(r"https?://[^/]+(/\S+)", mail.outbox[0].body)[1]
+    in_the_frame(client.get(link).content.decode(), "Confirm your e-mail address", "<strong>grace@uni.test</strong>")
+    client.post(link)
+    in_the_frame(client.get(link).content.decode(), "This link does not work any more")
+    key = reverse("account_reset_password_from_key", args=["1", "abc-123"])
+    in_the_frame(client.get(key).content.decode(), "This link does not work any more", "Get a new link")
+    in_the_frame(client.get(reverse("account_reset_password_from_key_done")).content.decode(), "Your password is changed")
