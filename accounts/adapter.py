@@ -1,12 +1,13 @@
 """What the portal adds to allauth: coming and going is recorded."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from allauth.account.adapter import DefaultAccountAdapter, get_adapter
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 
 from accounts.http import page_clicked_before
 from accounts.services import audit
@@ -20,6 +21,10 @@ def address_of(request: HttpRequest) -> str | None:
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
+    error_messages: ClassVar = DefaultAccountAdapter.error_messages | {
+        "too_many_login_attempts": _("Too many wrong passwords for this account. Wait five minutes, then try again."),
+    }
+
     def get_login_redirect_url(self, request: HttpRequest) -> str:
         """Back to where they clicked before; otherwise staff begin at all machines, teachers at
         their classes, students at their own machines."""

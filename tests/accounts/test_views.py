@@ -200,3 +200,45 @@ def test_so_are_the_pages_links_in_mails_lead_to(client):
     key = reverse("account_reset_password_from_key", args=["1", "abc-123"])
     in_the_frame(client.get(key).content.decode(), "This link does not work any more", "Get a new link")
     in_the_frame(client.get(reverse("account_reset_password_from_key_done")).content.decode(), "Your password is changed")
+
+
+# -- how often ---------------------------------------------------------------------------------
+
+
+def sign_in(client, login, password=PASSWORD, address="192.0.2.1"):
+    return client.post(reverse("account_login"), {"login": login, "password": password}, REMOTE_ADDR=address)
+
+
+def test_a_lecture_hall_signs_in_and_up_from_one_address(client):
+    students = [make_user() for _ in range(100)]
+    for number, student in enumerate(students):
+        assert sign_in(client, student.username).status_code == 302
+        client.logout()
+        assert sign_up(client, username=f"new{number}", email=f"new{number}@uni.test").status_code == 302
+        client.logout()
+
+
+@pytest.mark.parametrize("login", ["ada", "ada@uni.test"])
+def test_the_sixth_wrong_password_of_an_account_is_refused_and_so_is_the_right_one(client, login):
+    make_user("ada"), make_user("bob")
+    pages = [sign_in(client, login, "wrong", f"192.0.2.{number}") for number in range(6)]  # wherever they come from
+    assert ["not correct" in page.content.decode() for page in pages] == [True] * 5 + [False]
+    for page in (pages[-1], sign_in(client, login)):
+        text = page.content.decode()
+        in_the_frame(text, "Too many wrong passwords for this account. Wait five minutes, then try again.")
+        assert 'role="alert"' in text
+    assert sign_in(client, "bob").status_code == 302
+
+
+def test_a_right_password_does_not_count_as_a_try(client):
+    make_user("ada")
+    for _ in range(10):
+        assert sign_in(client, "ada").status_code == 302
+        client.logout()
+
+
+def test_a_network_that_tries_too_much_reads_what_to_do(client, settings):
+    settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"login": "1/5m/ip"}
+    answers = [sign_in(client, "nobody") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    in_the_frame(answers[1].content.decode(), "Too many tries", "Wait five minutes, then try again.")
