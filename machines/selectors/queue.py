@@ -56,8 +56,8 @@ def typical_time(operation: Operation) -> timedelta | None:
     done = Operation.objects.filter(kind=operation.kind, state=OperationState.SUCCEEDED, started_at__isnull=False, finished_at__isnull=False)
     for alike in (done.filter(machine__template_id=operation.machine.template_id), done.filter(machine__cluster_id=operation.machine.cluster_id)):
         times = alike.order_by("-pk").values_list("started_at", "finished_at")[:_RECENT]
-        if runs := [finished - started for started, finished in times if started and finished]:
-            return median(runs)
+        if runs := [(finished - started).total_seconds() for started, finished in times if started and finished]:
+            return timedelta(seconds=median(runs))
     return None
 
 
