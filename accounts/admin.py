@@ -14,6 +14,22 @@ from accounts.services import roles
 from .models import AuditEntry, Role, User
 
 
+class ReadOnly(admin.ModelAdmin):
+    """Rows to read. Changing them is the services' business."""
+
+    list_per_page = 50
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 class PersonForm(UserChangeForm):
     acting_user: User  # set by PersonAdmin.get_form
 
@@ -72,19 +88,9 @@ class PersonAdmin(UserAdmin):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(admin.ModelAdmin):
+class AuditEntryAdmin(ReadOnly):
     list_display = ("at", "actor_name", "action", "object_type", "object_name", "outcome", "address")
     list_filter = ("action", "outcome", "object_type")
     search_fields = ("actor_name", "object_name", "=object_id", "=action")
     date_hierarchy = "at"
     list_per_page = 100
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

@@ -5,8 +5,9 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from accounts.admin import ReadOnly
 from accounts.models import Role, User
-from machines.admin import ReadOnly, ReadOnlyInline
+from machines.admin import ReadOnlyInline
 
 from .models import Enrolment, Invite, LabClass, PoolMachine
 from .services.classes import hand_over

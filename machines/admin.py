@@ -12,26 +12,11 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from accounts.admin import ReadOnly
 from machines.models import Batch, Cluster, Heartbeat, Machine, Node, Operation, OperationEvent, Snapshot, Template, Tier
 from machines.selectors.load import limit
 from machines.services import requests
 from machines.services.refusal import Refused
-
-
-class ReadOnly(admin.ModelAdmin):
-    """Rows to read. Changing them is the services' business."""
-
-    list_per_page = 50
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class ReadOnlyInline(admin.TabularInline):
