@@ -17,8 +17,6 @@ from machines.models import Cluster, Machine
 from machines.policies import access_machine, access_operation, can_manage
 from machines.selectors import display, pages
 
-from .forms import SnapshotForm
-
 CARDS = 24
 ROWS = 50
 
@@ -64,7 +62,7 @@ def machine(request: HttpRequest, key: UUID) -> HttpResponse:
 
 def machine_page(request: HttpRequest, machine: Machine) -> dict[str, Any]:
     working = pages.working_on(machine)
-    happened, earlier = pages.timeline(machine)
+    happened, earlier = pages.overview(machine)
     topics = [f"machine:{machine.key}", f"cluster:{machine.cluster_id}"]
     if working is not None:
         topics.append(f"operation:{working.operation.key}")
@@ -77,7 +75,6 @@ def machine_page(request: HttpRequest, machine: Machine) -> dict[str, Any]:
         "ssh_command": display.ssh_command(machine),
         "booting": display.is_booting(machine),
         "snapshots": list(machine.snapshots.all()),
-        "snapshot_form": SnapshotForm(),
         "happened": happened,
         "earlier": earlier,
         "manages": can_manage(person(request), machine),

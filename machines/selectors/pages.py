@@ -1,12 +1,14 @@
 """What the pages of machines and operations show, each in a fixed number of queries."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from django.db.models import Prefetch, Q, QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts.models import AuditEntry, User
 from machines.lifecycle import Kind, State
@@ -135,7 +137,7 @@ def working_on(machine: Machine) -> Working | None:
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One entry of a timeline: an operation with its lines, or something else that was recorded."""
+    """One entry of a timeline: an operation, or something else that was recorded."""
 
     at: datetime
     tone: str  # good, bad, moving or empty
@@ -143,7 +145,8 @@ class Happening:
     who: str = ""
     text: str = ""
     operation: Operation | None = None
-    lines: Sequence[Any] = ()
+    opened: str = ""  # the console: screen, terminal
+    openings: Sequence["Happening"] = ()  # of a run of openings: each of them, newest first
 
     @property
     def seconds(self) -> float | None:
@@ -177,12 +180,46 @@ def _recorded(entry: AuditEntry) -> Happening:
         case _other:
             title = _("User and password shown")
     to_oneself = entry.actor is not None and entry.data.get("student") == entry.actor.get_username()
-    return Happening(at=entry.at, tone=tone, title=title, who="" if to_oneself else str(entry.actor or ""))
+    opened = str(entry.data.get("kind", "")) if (entry.action, entry.outcome) == ("console.open", "ok") else ""
+    return Happening(at=entry.at, tone=tone, title=title, who="" if to_oneself else str(entry.actor or ""), opened=opened)
+
+
+def _run(openings: Sequence[Happening]) -> Happening:
+    """Consoles opened by one person with nothing in between, as one entry at the time of the newest."""
+    newest, count = openings[0], len(openings)
+    if count == 1:
+        return newest
+    match {opening.opened for opening in openings}:
+        case kinds if kinds == {"screen"}:
+            title = ngettext("Screen opened %(count)d time", "Screen opened %(count)d times", count)
+        case kinds if kinds == {"terminal"}:
+            title = ngettext("Terminal opened %(count)d time", "Terminal opened %(count)d times", count)
+        case _both:
+            title = ngettext("Screen or terminal opened %(count)d time", "Screen or terminal opened %(count)d times", count)
+    return replace(newest, title=title % {"count": count}, openings=openings)
+
+
+def _in_runs(happened: Iterable[Happening]) -> list[Happening]:
+    found: list[Happening] = []
+    for (is_opening, _who), group in groupby(happened, key=lambda entry: (bool(entry.opened), entry.who)):
+        entries = list(group)
+        found += [_run(entries)] if is_opening else entries
+    return found
+
+
+def overview(machine: Machine, *, length: int = 12) -> tuple[list[Happening], datetime | None]:
+    """The newest of `timeline`, runs of consoles opened counted in one entry each."""
+    happened, earlier = timeline(machine, length=5 * length)
+    runs = _in_runs(happened)
+    if len(runs) <= length:
+        return runs, earlier
+    last = runs[length - 1]
+    return runs[:length], (last.openings or [last])[-1].at
 
 
 def timeline(machine: Machine, *, before: datetime | None = None, length: int = 12) -> tuple[list[Happening], datetime | None]:
     """What happened to the machine, newest first, and the moment to ask from for what came earlier."""
-    operations = machine.operations.select_related("requested_by").prefetch_related("events").order_by("-created_at")
+    operations = machine.operations.select_related("requested_by").order_by("-created_at")
     records = AuditEntry.objects.filter(object_type="machine", object_id=str(machine.key), action__in=_RECORDED).select_related("actor").order_by("-at")
     if before is not None:
         operations, records = operations.filter(created_at__lt=before), records.filter(at__lt=before)
@@ -194,7 +231,6 @@ def timeline(machine: Machine, *, before: datetime | None = None, length: int = 
             who=str(operation.requested_by or ""),
             text=operation.message if operation.state != OperationState.SUCCEEDED else "",
             operation=operation,
-            lines=list(operation.events.all()),
         )
         for operation in operations[: length + 1]
     ]

@@ -4,8 +4,10 @@ import pytest
 from django.urls import reverse
 
 from accounts.models import AuditEntry
+from accounts.services import audit
 from machines.lifecycle import MOVING, Kind, State
 from machines.models import Machine, Operation, OperationEvent, Snapshot
+from machines.selectors import pages
 from tests.factories import make_cluster, make_machine, make_operation, make_user
 
 pytestmark = pytest.mark.django_db
@@ -229,3 +231,22 @@ def test_history_goes_back_as_far_as_it_was(client, owner):
     earlier = first.split('href="?before=')[1].split('"')[0]
     assert "reason number 02" in client.get(reverse("machines:history", args=[machine.key]) + "?before=" + earlier).content.decode()
     assert client.get(reverse("machines:history", args=[machine.key]) + "?before=nonsense").status_code == 200
+
+
+# -- what happened -----------------------------------------------------------------------------
+
+
+def test_consoles_opened_one_after_another_are_one_entry_and_the_history_has_each(client, owner):
+    machine = make_machine(owner=owner, state=State.RUNNING)
+    make_operation(machine, kind=Kind.SNAPSHOT, state="succeeded")
+    for kind in ["screen"] * 8 + ["terminal"]:
+        audit.record("console.open", acting_user=owner, target=machine, kind=kind)
+    make_operation(machine, kind=Kind.START, state="succeeded")
+    for _ in range(4):
+        audit.record("console.open", acting_user=owner, target=machine, kind="screen")
+    happened, earlier = pages.overview(machine)
+    assert [entry.title for entry in happened] == ["Screen opened 4 times", "Start", "Screen or terminal opened 9 times", "Take snapshot"]
+    assert earlier is None
+    shortened, earlier = pages.overview(machine, length=3)
+    assert len(shortened) == 3 and [entry.title for entry in pages.timeline(machine, before=earlier)[0]] == ["Take snapshot"]
+    assert client.get(reverse("machines:history", args=[machine.key])).content.decode().count("Screen opened") == 12
