@@ -49,8 +49,9 @@ function name(canvas) {
 
 // The last picture stays on the stage while there is no connection.
 function keep(screen) {
+  const canvas = picture.querySelector("canvas");
+  if (!canvas?.width || !canvas.height) return; // it never had a picture
   const pixels = screen.getImageData();
-  if (!pixels.width || !pixels.height) return;
   last.width = pixels.width;
   last.height = pixels.height;
   last.getContext("2d").putImageData(pixels, 0, 0);
