@@ -114,6 +114,7 @@ def test_all_machines_are_deleted_only_with_their_number(file_database, open_pag
     page = open_page(lab_class.teacher)
     page.goto(path_of(lab_class))
     page.get_by_label("Choose all on this page").check()
+    page.locator("#bulk-menu summary").click()
     page.get_by_role("button", name="Delete machines").click()
     expect(page.get_by_role("link", name="Keep it as it is")).to_be_focused()
     accessible(page)
