@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -19,7 +20,7 @@ from console.models import ConsoleTicket
 from console.relay import bridge
 from console.relay.endings import Ending, RelayError, Stop
 from console.relay.ssh import open_ssh
-from console.relay.vnc import connect_vnc
+from console.relay.vnc import VncConnection, connect_vnc
 from console.services import targets, tickets
 from machines.providers.types import ConsoleKind
 from machines.services.refusal import Refused
@@ -34,8 +35,7 @@ TICKET = "ticket."
 # Whether open consoles may stay so.
 rights: Rounds[int] = Rounds(tickets.review, seconds=10)
 
-# Opening a screen waits for a hypervisor. These few threads keep that away from everything else.
-_OPENERS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="open-console")
+OPENERS = 8  # screens of one cluster that are opened at the same time
 
 Scope = dict[str, Any]
 Carry = Callable[[ConsoleTicket, bridge.Receive, bridge.Send, Stop], Awaitable[Ending]]
@@ -85,10 +85,28 @@ async def _serve(kind: ConsoleKind, carry: Carry, scope: Scope, receive: bridge.
         await database_sync_to_async(tickets.end)(ticket, code)
 
 
+@cache
+def _openers(cluster: int) -> ThreadPoolExecutor:
+    """Opening a screen waits for the hypervisor. These threads keep that away from everything else,
+    and a cluster that does not answer keeps nobody waiting but its own."""
+    return ThreadPoolExecutor(max_workers=OPENERS, thread_name_prefix=f"open-console-{cluster}")
+
+
 async def _carry_screen(ticket: ConsoleTicket, receive: bridge.Receive, send: bridge.Send, stop: Stop) -> Ending:
-    open_screen = database_sync_to_async(targets.screen, thread_sensitive=False, executor=_OPENERS)
-    connection = await connect_vnc(await open_screen(ticket.machine, view_only=ticket.view_only))
+    try:
+        connection = await _open_screen(ticket)
+    except RelayError as error:
+        if error.code is not Ending.LOGIN:
+            raise
+        # A screen has one password for all its viewers: somebody else opened it meanwhile and set another.
+        connection = await _open_screen(ticket)
     return await bridge.bridge_vnc(receive, send, connection, stop=stop)
+
+
+async def _open_screen(ticket: ConsoleTicket) -> VncConnection:
+    machine = ticket.machine
+    find = database_sync_to_async(targets.screen, thread_sensitive=False, executor=_openers(machine.cluster_id))
+    return await connect_vnc(await find(machine, view_only=ticket.view_only))
 
 
 async def _carry_terminal(ticket: ConsoleTicket, receive: bridge.Receive, send: bridge.Send, stop: Stop) -> Ending:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import threading
 
 import asyncssh
 import pytest
@@ -20,9 +21,10 @@ from machines.models import Machine
 from machines.providers.errors import NotRunning, Unreachable, Unsupported
 from machines.providers.types import ConsoleKind, ConsoleTarget
 from machines.services import addresses, credentials
-from tests.factories import make_machine, make_user
+from tests.factories import make_cluster, make_machine, make_user
 
-from .browser import Socket
+from .browser import SECONDS, Socket
+from .relay.vnc_server import VncServer, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -257,6 +259,48 @@ async def test_a_screen_that_cannot_be_opened_says_why(cookies, machine, screen_
     assert (await Socket(application, SCREEN, cookies=cookies, ticket=screen_ticket).end())[1] == code
     record = await the_record()
     assert (bool(record.ended_at), record.ending) == (True, code)
+
+
+async def test_viewers_who_come_together_and_change_the_password_under_each_other_all_get_in(cookies, machine, screen_ticket, hypervisor):
+    async with running(VncServer()) as target:
+        passwords = iter(["another's", target.password])
+        hypervisor.open_console = lambda identity, ref, kind: ConsoleTarget(kind, target.host, target.port, password=next(passwords))
+        socket = Socket(application, SCREEN, cookies=cookies, ticket=screen_ticket)
+        assert await socket.view() == (16, 16)
+        await socket.leave()
+
+
+async def test_a_cluster_that_does_not_answer_keeps_no_other_waiting(ada, cookies, machine, screen_ticket, hypervisor, monkeypatch):
+    answers = threading.Event()
+
+    class Dead:
+        asked = 0
+
+        def open_console(self, identity, ref, kind):
+            self.asked += 1
+            answers.wait(60)
+            raise Unreachable
+
+    dead = Dead()
+    monkeypatch.setattr(targets.gateway, "provider_for", lambda cluster: hypervisor if cluster.pk == machine.cluster_id else dead)
+    make = database_sync_to_async(lambda: make_machine("far", owner=ada, state=State.RUNNING, cluster=make_cluster("far away")))
+    issue = database_sync_to_async(tickets.issue)
+    far = await make()
+    waiting = [
+        Socket(application, SCREEN, cookies=cookies, ticket=(await issue(acting_user=ada, machine=far, kind=ConsoleKind.SCREEN)).token)
+        for _ in range(consumers.OPENERS + 1)
+    ]
+    try:
+        async with asyncio.timeout(SECONDS):
+            while dead.asked < consumers.OPENERS:
+                await asyncio.sleep(0)
+        async with vnc_server(hypervisor):
+            socket = Socket(application, SCREEN, cookies=cookies, ticket=screen_ticket)
+            assert await socket.view() == (640, 480)
+            await socket.leave()
+    finally:
+        answers.set()
+    assert [(await socket.end())[1] for socket in waiting] == ["unreachable"] * len(waiting)
 
 
 async def test_the_machine_went_off_between_ticket_and_socket(cookies, machine, screen_ticket, hypervisor):
