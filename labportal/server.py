@@ -246,10 +246,11 @@ class Server(daphne_server.Server):  # type: ignore[misc]
     """The portal's web server on one address. `run` returns after SIGTERM or SIGINT.
 
     Port 0 takes a free one. `listening` is called with the URL once connections are accepted;
-    `failure` says in the end why there were none.
+    `failure` says in the end why there were none. `behind_proxy`: the client is whom the proxy's
+    X-Forwarded-For names, for requests and for WebSockets.
     """
 
-    def __init__(self, application: Any, *, host: str, port: int, listening: Callable[[str], None] | None = None) -> None:
+    def __init__(self, application: Any, *, host: str, port: int, behind_proxy: bool = False, listening: Callable[[str], None] | None = None) -> None:
         super().__init__(
             application=application,
             endpoints=build_endpoint_description_strings(host=host, port=port),
@@ -261,6 +262,7 @@ class Server(daphne_server.Server):  # type: ignore[misc]
             websocket_handshake_timeout=0,  # a timer of autobahn's for what the line above sees to
             websocket_max_message_size=MESSAGE_LIMIT,
             websocket_max_frame_size=MESSAGE_LIMIT,
+            proxy_forwarded_address_header="X-Forwarded-For" if behind_proxy else None,
         )
         self.failure = ""
         self._listening = listening

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 
 from labportal.server import HIGH_WATER, Server, WebSocketProtocol
@@ -14,7 +15,18 @@ go_on = asyncio.Event()
 
 
 async def application(scope, receive, send):
-    await {"websocket": socket, "http": page}[scope["type"]](scope["path"], receive, send)
+    path = scope["path"]
+    if path == "/whoami":
+        await whoami(scope, receive, send)
+    else:
+        await {"websocket": socket, "http": page}[scope["type"]](path, receive, send)
+
+
+async def whoami(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": scope["client"][0]})
+    await send({"type": "websocket.close"})
 
 
 async def socket(path, receive, send):
@@ -81,7 +93,7 @@ def held():
     }
 
 
-server = Server(application, host="127.0.0.1", port=0, listening=lambda url: print(url, flush=True))
+server = Server(application, host="127.0.0.1", port=0, behind_proxy="BEHIND_PROXY" in os.environ, listening=lambda url: print(url, flush=True))
 
 if __name__ == "__main__":
     server.run()

@@ -26,8 +26,9 @@ DEADLINE = 10
 class Process:
     """The application of `served` in a process of its own."""
 
-    def __init__(self):
-        self.process = subprocess.Popen([sys.executable, "-m", "tests.labportal.served"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def __init__(self, **environment):
+        command = [sys.executable, "-m", "tests.labportal.served"]
+        self.process = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
         assert self.url, self.process.stderr.read()
         self.port = int(self.url.rstrip("/").rpartition(":")[2])
@@ -342,6 +343,16 @@ async def test_the_command_serves_says_where_and_ends(tmp_path):
     finally:
         web.kill()
         web.communicate()
+
+
+@pytest.mark.parametrize(("environment", "client"), [({}, "127.0.0.1"), ({"BEHIND_PROXY": "1"}, "192.0.2.7")])
+async def test_only_the_proxy_in_front_says_who_the_client_is(environment, client):
+    process = Process(**environment)
+    try:
+        async with connect(f"ws://127.0.0.1:{process.port}/whoami", additional_headers={"X-Forwarded-For": "192.0.2.7"}) as ws:
+            assert await ws.recv() == client
+    finally:
+        process.end()
 
 
 # -- the log -------------------------------------------------------------------------------

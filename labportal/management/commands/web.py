@@ -5,6 +5,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from channels.routing import get_default_application
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from labportal.server import Server
@@ -22,7 +23,8 @@ class Command(BaseCommand):
             self.stdout.write(f"Listening on {url}")
             self.stdout.flush()
 
-        server = Server(get_default_application(), host=host, port=port, listening=say)
+        behind_proxy = settings.SECURE_PROXY_SSL_HEADER is not None
+        server = Server(get_default_application(), host=host, port=port, behind_proxy=behind_proxy, listening=say)
         server.run()
         if server.failure:
             raise CommandError(f"Cannot listen on {host} port {port}: {server.failure}")
