@@ -11,6 +11,7 @@
 const SUBPROTOCOL = "labportal.console";
 const WAITS = [1, 2, 4, 8, 15, 30]; // seconds before the first, second, … new attempt
 const STEADY_MS = 10000; // open for so long: the next loss starts with the first wait again
+const TICKET_MS = 15000; // on a broken line a request may go on for minutes
 const OPEN_MS = 40000; // a hypervisor may take its time; nothing at all for so long is a loss
 
 export class Connection extends EventTarget {
@@ -70,7 +71,8 @@ export class Connection extends EventTarget {
     const body = new FormData();
     for (const [name, value] of Object.entries(this.form)) body.append(name, value);
     try {
-      const response = await fetch(this.ticketUrl, { method: "POST", body, headers: { "X-CSRFToken": this.csrf, Accept: "application/json" } });
+      const headers = { "X-CSRFToken": this.csrf, Accept: "application/json" };
+      const response = await fetch(this.ticketUrl, { method: "POST", body, headers, signal: AbortSignal.timeout(TICKET_MS) });
       if (response.headers.get("Content-Type")?.startsWith("application/json")) return await response.json();
       return { code: response.status === 404 || response.status === 403 ? "revoked" : "" };
     } catch {
@@ -96,7 +98,8 @@ export class Connection extends EventTarget {
 
   #countDown(seconds, text) {
     this.#tell("waiting", { seconds, text });
-    this.#later(1000, () => (seconds > 1 ? this.#countDown(seconds - 1, text) : this.connect()));
+    // Those who lost the portal together do not come back in the same moment.
+    this.#later(seconds > 1 ? 1000 : 500 + 1000 * Math.random(), () => (seconds > 1 ? this.#countDown(seconds - 1, text) : this.connect()));
   }
 
   #later(ms, act) {
