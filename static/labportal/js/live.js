@@ -98,10 +98,27 @@ setInterval(() => {
 
 // -- how old what is shown is -----------------------------------------------------------------
 
+// By topic: when the cluster last answered, and when this page heard of it. How long ago that is goes
+// by the page's own clock: the computer's may be wrong by minutes.
+const heard = new Map();
+
+function hear(topic, moment) {
+  if (heard.get(topic)?.moment !== moment) heard.set(topic, { moment, at: performance.now() });
+}
+
+function showAge(line, stale) {
+  line.classList.toggle("stale", stale);
+  line.querySelector("[data-fresh]").hidden = stale;
+  line.querySelector("[data-old]").hidden = !stale;
+}
+
 function seen(moments) {
   for (const [topic, moment] of Object.entries(moments)) {
+    hear(topic, moment);
     for (const line of document.querySelectorAll(`[data-seen="${topic}"]`)) {
-      for (const time of line.querySelectorAll("time")) { time.dateTime = moment; showTime(time); }
+      const times = [...line.querySelectorAll("time")];
+      if (times.some((time) => time.dateTime !== moment)) showAge(line, false);
+      for (const time of times) { time.dateTime = moment; showTime(time); }
     }
   }
 }
@@ -109,14 +126,10 @@ function seen(moments) {
 function age() {
   for (const line of document.querySelectorAll("[data-seen]")) {
     const time = line.querySelector("time");
-    if (!time) continue;
-    const stale = (Date.now() - new Date(time.dateTime)) / 1000 > Number(line.dataset.staleAfter);
-    // A cluster the server calls silent stays so until the server says otherwise.
-    if (stale && !line.classList.contains("stale")) {
-      line.classList.add("stale");
-      line.querySelector("[data-fresh]").hidden = true;
-      line.querySelector("[data-old]").hidden = false;
-    }
+    // A cluster that is called silent stays so until it is heard of again.
+    if (!time || line.classList.contains("stale")) continue;
+    hear(line.dataset.seen, time.dateTime);
+    if (performance.now() - heard.get(line.dataset.seen).at > 1000 * Number(line.dataset.staleAfter)) showAge(line, true);
   }
 }
 
