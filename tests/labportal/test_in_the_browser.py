@@ -1,17 +1,20 @@
 """The portal's pages in Chromium: at once after a click, true by the live feed, whole without scripts."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 from django.urls import reverse
+from django.utils import timezone
 
 from machines.lifecycle import Event, Kind, State
-from machines.models import Machine, Operation, OperationEvent, Snapshot
+from machines.models import Cluster, Machine, Operation, OperationEvent, Snapshot
 from machines.services import transitions
 from machines.services.feed import publish
+from tests.classes.rows import enrol, make_class, make_place
 from tests.factories import make_cluster, make_machine, make_operation, make_template, make_user
 
 playwright_api = pytest.importorskip("playwright.sync_api")
@@ -214,6 +217,48 @@ def test_the_socket_comes_back_with_the_portal(visitors, machine, owner):
     transitions.apply(machine, Event.START)
     visitor.portal.start()
     expect(visitor.state()).to_contain_text("Starting…", timeout=SOON)
+
+
+def test_a_silent_cluster_is_amber_until_it_is_heard_of_again(visitors, machine, owner):
+    Cluster.objects.update(seen_at=timezone.now())
+    visitor = visitors(owner)
+    visitor.page.clock.install(time=timezone.now() + timedelta(minutes=7))  # a computer's clock that is wrong
+    page = visitor.open(page_of(machine))
+    seen = page.locator("#machine .seen")
+    page.clock.run_for(5_000)
+    expect(seen).to_contain_text("as of")
+    page.clock.run_for(40_000)
+    expect(seen).to_contain_text("the cluster has not answered")
+    Cluster.objects.update(seen_at=timezone.now())
+    expect(seen).to_contain_text("as of")
+    page.clock.run_for(1_000)
+    expect(seen).to_contain_text("as of")
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_long_names_widen_no_page(visitors, owner, width):
+    name, member = "W" * 100, make_user("z" * 150, first_name="🚀" * 40, last_name="L" * 150)
+    template = make_template(name="T" * 100)
+    lab_class = make_class(name=name, teacher=make_user("kim", role="teacher"), template=template)
+    for student, fields in ((owner, {"state": State.RUNNING, "endpoints": SSH}), (member, {"state": State.FAILED, "problem": "P" * 200})):
+        make_place(lab_class, username="u" * 32, **fields)
+        enrol(lab_class, student)
+    enrol(lab_class, make_user("waiting", last_name="F" * 150))
+    Machine.objects.update(name="n" * 63)
+    machine = Machine.objects.get(owner=owner)
+    Snapshot.objects.create(machine=machine, name="s" * 40, note="N" * 200, ready=True)
+    operation = make_operation(machine, kind=Kind.START, state="failed", message="M" * 200)
+    rooms = {
+        owner: ["/", "/classes/", page_of(machine), f"{page_of(machine)}history/", f"{page_of(machine)}revert/", f"/operations/{operation.key}/"],
+        lab_class.teacher: ["/classes/", f"/classes/{lab_class.key}/", f"/classes/{lab_class.key}/edit/", f"/classes/{lab_class.key}/archive/"],
+        make_user("sam", role="staff"): ["/machines/", "/operations/", f"/admin/classes/labclass/{lab_class.pk}/change/"],
+    }
+    for user, paths in rooms.items():
+        visitor = visitors(user, width=width)
+        for path in paths:
+            page = visitor.open(path)
+            assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, path
+            assert page.evaluate("[...document.querySelectorAll('.table-scroll')].every((box) => box.scrollWidth <= box.clientWidth)"), path
 
 
 def test_the_main_paths_work_without_scripts(visitors, machine, owner):
