@@ -19,7 +19,7 @@ from classes import selectors
 from classes.models import Enrolment, LabClass, PoolMachine
 from machines.lifecycle import STABLE, Kind, State
 from machines.models import Batch, Machine, OperationState, Priority
-from machines.services import requests
+from machines.services import requests, transitions
 from machines.services.feed import machine_topics, publish
 from machines.services.refusal import Refused
 
@@ -62,7 +62,9 @@ def fill_waiting_list(lab_class: LabClass, *, acting_user: User | None) -> list[
         return []
     waiting = list(selectors.waiting(lab_class)[:MOST_AT_ONCE])
     given = []
-    for enrolment, place in zip(waiting, selectors.free_places(lab_class)[: len(waiting)], strict=False):
+    places = list(selectors.free_places(lab_class)[: len(waiting)])
+    transitions.lock(place.machine_id for place in places)
+    for enrolment, place in zip(waiting, places, strict=False):
         _assign(place, enrolment, acting_user=acting_user)
         given.append(place)
     if given:

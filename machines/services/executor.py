@@ -20,7 +20,7 @@ from machines.models import Operation, OperationState
 from machines.providers.errors import ForeignMachine, OutcomeUnknown, Overloaded, ProviderError, TaskFailed, Transient
 from machines.providers.types import Power
 
-from . import dispatch, easing, leases, steps
+from . import dispatch, easing, leases, steps, transitions
 from .work import Again, Done, Vanished, Wait, Work
 
 log = logging.getLogger(__name__)
@@ -90,20 +90,23 @@ def run(operation: Operation) -> Work:
 
 def write_down(works: Iterable[Work]) -> None:
     """Write how the slices ended, in one transaction; each stands and falls by itself."""
+    works = list(works)
     with transaction.atomic():
+        transitions.lock(work.machine.pk for work in works)
         for work in works:
             try:
-                with transaction.atomic():
-                    work.write_down()
+                try:
+                    with transaction.atomic():
+                        work.write_down()
+                except (leases.LeaseLost, DatabaseError):
+                    raise
+                except Exception:
+                    log.exception("operation %s: unexpected", work.operation.key)
+                    _fail_internal(work)
+                    with transaction.atomic():
+                        work.write_down()
             except leases.LeaseLost:
                 log.warning("operation %s: another worker has it now", work.operation.key)
-            except DatabaseError:
-                raise
-            except Exception:
-                log.exception("operation %s: unexpected", work.operation.key)
-                _fail_internal(work)
-                with transaction.atomic():
-                    work.write_down()
 
 
 def _proceed(work: Work) -> None:

@@ -87,7 +87,8 @@ def _write(changes: list[reconcile.Change]) -> None:
     """Each row is looked at again under its lock: one that moved meanwhile is left to the next pass."""
     now, written, topics = timezone.now(), [], set()
     with transaction.atomic():
-        rows = Machine.objects.select_for_update(of=("self",)).in_bulk([change.known.pk for change in changes])
+        transitions.lock(change.known.pk for change in changes)
+        rows = Machine.objects.in_bulk([change.known.pk for change in changes])
         for change in changes:
             machine, known = rows.get(change.known.pk), change.known
             if machine is None or machine.state != known.state or machine.state_since != known.state_since:

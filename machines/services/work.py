@@ -139,7 +139,13 @@ class Work:
             self._said.append((text[:300], level))
             self.operation.message = text[:300]
 
-    def commit(
+    def commit(self, **written: Any) -> None:
+        """Write in the middle of a slice, see `_write`. Raises LeaseLost."""
+        with transaction.atomic():
+            transitions.lock([self.machine.pk])
+            self._write(**written)
+
+    def _write(
         self,
         *,
         event: Event | None = None,
@@ -151,28 +157,26 @@ class Work:
     ) -> None:
         """Write everything at once, if the lease still holds: the operation's `columns` and
         checkpoint, the lines said, the `machine`'s columns, its `event` with the problem it
-        leaves, and what `also` writes. Raises LeaseLost."""
+        leaves, and what `also` writes. In a transaction that holds the machine's row. Raises LeaseLost."""
         columns.setdefault("message", self.operation.message)
-        with transaction.atomic():
-            leases.write(self.operation, checkpoint=self.checkpoint, **columns)
-            OperationEvent.objects.bulk_create([OperationEvent(operation=self.operation, text=text, level=level) for text, level in self._said])
-            if event is not None:
-                transitions.apply(self.machine, event, problem=problem, code=problem_code, tell=operation_topics(self.operation), **(machine or {}))
-            else:
-                if machine:
-                    Machine.objects.filter(pk=self.machine.pk).update(**machine)
-                publish(*operation_topics(self.operation), *machine_topics(self.machine))
-            if also is not None:
-                also()
+        leases.write(self.operation, checkpoint=self.checkpoint, **columns)
+        OperationEvent.objects.bulk_create([OperationEvent(operation=self.operation, text=text, level=level) for text, level in self._said])
+        if event is not None:
+            transitions.apply(self.machine, event, problem=problem, code=problem_code, tell=operation_topics(self.operation), **(machine or {}))
+        else:
+            if machine:
+                Machine.objects.filter(pk=self.machine.pk).update(**machine)
+            publish(*operation_topics(self.operation), *machine_topics(self.machine))
+        if also is not None:
+            also()
         for row, written in ((self.operation, columns), (self.machine, machine or {})):
             for column, value in written.items():
                 setattr(row, column, value)
         self._said.clear()
 
-    def close(self, **commit: Any) -> None:
-        """How the slice ends: what `commit` is called with by `write_down`, together with the
-        slices of other operations."""
-        self._closing = commit
+    def close(self, **written: Any) -> None:
+        """How the slice ends: what `write_down` writes, together with the slices of other operations."""
+        self._closing = written
 
     def release(self, *, slot: str, after: float = 0, attempt: int = 0, **columns: Any) -> None:
         """Give the operation back to the queue. One that got here killed no worker, so its
@@ -181,10 +185,10 @@ class Work:
         self.close(state=OperationState.QUEUED, slot=slot, not_before=not_before, lease="", lease_until=None, attempt=attempt, **columns)
 
     def write_down(self) -> None:
-        """Write how the slice ended. Raises LeaseLost."""
+        """Write how the slice ended, in a transaction that holds the machine's row. Raises LeaseLost."""
         if self._closing is not None:
             closing, self._closing = self._closing, None
-            self.commit(**closing)
+            self._write(**closing)
 
 
 def error_to_json(error: errors.ProviderError) -> dict[str, str]:

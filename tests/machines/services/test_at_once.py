@@ -1,6 +1,7 @@
 """What threads on a real server database do to each other."""
 
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 
@@ -8,10 +9,11 @@ import pytest
 from django.db import connection, connections, transaction
 from django_q.models import OrmQ
 
-from machines.lifecycle import Kind, State
-from machines.models import Machine, Operation
-from machines.services import dispatch, leases, requests
+from machines.lifecycle import Event, Kind, State
+from machines.models import Machine, Operation, OperationState, Priority
+from machines.services import dispatch, executor, leases, requests
 from machines.services.refusal import Refused
+from machines.services.work import Work
 from tests.factories import make_cluster, make_machine, make_operation, make_template
 
 pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
@@ -80,6 +82,41 @@ def test_wishes_that_exclude_each_other_are_one_operation():
     results = at_once(press)
     assert all(isinstance(one, Operation | Refused) for one in results)
     assert Operation.objects.count() == 1
+
+
+def test_a_worker_that_writes_and_a_person_who_asks_do_not_wait_for_each_other():
+    """Both hold the machine before the operation: else each could hold what the other wants."""
+    machine = make_machine(state=State.STARTING)
+    operation = make_operation(machine, kind=Kind.START, slot="boot", priority=Priority.BULK)
+    work = Work(leases.claim()[0])
+    work.close(state=OperationState.FAILED, event=Event.FAIL, lease="", lease_until=None)
+    failed: list[Exception] = []
+
+    def write() -> None:
+        try:
+            executor.write_down([work])
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connections.close_all()
+
+    worker = threading.Thread(target=write)
+    with transaction.atomic():
+        requests._lock(machine)
+        worker.start()
+        end = time.monotonic() + 10
+        while not waits_for_a_lock():
+            assert time.monotonic() < end
+        assert requests.start(machine, acting_user=None).pk == operation.pk  # writes to the operation: it is in more of a hurry now
+    worker.join(10)
+    operation.refresh_from_db()
+    assert failed == [] and (operation.state, operation.priority) == (OperationState.FAILED, Priority.PERSON)
+
+
+def waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchone()[0])
 
 
 def test_a_bell_rung_while_another_request_is_open_is_heard_after_it():
