@@ -22,11 +22,11 @@ def any_waiting(cluster: Cluster) -> bool:
     return Operation.objects.filter(state=OperationState.WAITING, machine__cluster=cluster).exists()
 
 
-def poll(cluster: Cluster, provider: Provider, *, progress: bool = True) -> int:
+def poll(cluster: Cluster, provider: Provider | None, *, progress: bool = True) -> int:
     """Ask `provider` once for all tasks waited for on `cluster`; call back the operations whose
     tasks ended, whose time is over or that were told to use force, and write how far the others
     are where `progress` says so. Returns how many it called back. Raises what `Provider.poll`
-    raises, after calling back those whose time is over."""
+    raises, after calling back those whose time is over. Without a provider only those are."""
     waiting = list(Operation.objects.filter(state=OperationState.WAITING, machine__cluster=cluster).select_related("batch"))
     if not waiting:
         return 0
@@ -34,7 +34,7 @@ def poll(cluster: Cluster, provider: Provider, *, progress: bool = True) -> int:
     asked = [task for refs in tasks.values() for task in refs]
     statuses: dict[TaskRef, TaskStatus] = {}
     try:
-        if asked:
+        if asked and provider is not None:
             statuses = provider.poll(asked)
     finally:
         called = _sort({operation: [statuses.get(task) for task in tasks[operation.pk]] for operation in waiting}, progress=progress)
@@ -44,34 +44,36 @@ def poll(cluster: Cluster, provider: Provider, *, progress: bool = True) -> int:
 def _sort(found: dict[Operation, list[TaskStatus | None]], *, progress: bool) -> int:
     """Which of them are to be called back, and which got further; None: not answered."""
     now = timezone.now()
-    back: list[Operation] = []
+    back: list[tuple[Operation, dict[str, Any]]] = []
     further: list[Operation] = []
     for operation, statuses in found.items():
         known = [status for status in statuses if status is not None]
         ended = bool(statuses) and len(known) == len(statuses) and all(status.state is not TaskState.RUNNING for status in known)
         if ended or _is_time(operation, now):
-            operation.checkpoint = {**operation.checkpoint, **_word_of(known)}
-            back.append(operation)
+            back.append((operation, _word_of(known)))
         elif progress and (share := _progress(operation, known)) is not None:
             operation.progress = share
             further.append(operation)
     return _write(back, further) if back or further else 0
 
 
-def _write(back: list[Operation], further: list[Operation]) -> int:
-    """What is called back only has to be looked at, which no limit holds up."""
+def _write(back: list[tuple[Operation, dict[str, Any]]], further: list[Operation]) -> int:
+    """What is called back only has to be looked at, which no limit holds up. One that went on while
+    the cluster was asked, and waits for something else by now, is left alone: the answer is an old one."""
     called = 0
     waiting = Operation.objects.filter(state=OperationState.WAITING)
     columns = {"state": OperationState.QUEUED, "slot": "", "not_before": timezone.now()}
     with transaction.atomic():
-        for operation in back:
-            if "error" in operation.checkpoint or "lost" in operation.checkpoint:
-                called += waiting.filter(pk=operation.pk).update(**columns, checkpoint=operation.checkpoint)
-        called += waiting.filter(pk__in=[operation.pk for operation in back]).update(**columns)
+        now = dict(waiting.filter(pk__in=[operation.pk for operation, _word in back]).select_for_update().order_by("pk").values_list("pk", "checkpoint"))
+        same = [(operation, word) for operation, word in back if now.get(operation.pk) == operation.checkpoint]
+        for operation, word in same:
+            if word:
+                called += waiting.filter(pk=operation.pk).update(**columns, checkpoint={**operation.checkpoint, **word})
+        called += waiting.filter(pk__in=[operation.pk for operation, word in same if not word]).update(**columns)
         if further:
             shares = Case(*(When(pk=operation.pk, then=Value(operation.progress)) for operation in further))
             waiting.filter(pk__in=[operation.pk for operation in further]).update(progress=shares)
-        publish(*sorted({topic for operation in (*back, *further) for topic in operation_topics(operation)}))
+        publish(*sorted({topic for operation in (*(operation for operation, _word in same), *further) for topic in operation_topics(operation)}))
         if called:
             dispatch.ring()
     return called

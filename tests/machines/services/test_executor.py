@@ -10,8 +10,8 @@ from accounts.models import AuditEntry
 from machines.lifecycle import Kind, State
 from machines.models import Machine, Operation, OperationState
 from machines.providers import errors
-from machines.providers.types import Power, Stage
-from machines.services import executor, leases, requests, steps, sweep, waiting
+from machines.providers.types import Power, Stage, TaskState, TaskStatus
+from machines.services import executor, gateway, leases, requests, steps, sweep, waiting
 from tests.factories import make_cluster, make_machine, make_operation, make_template, make_user
 from tests.machines.providers import fakes
 
@@ -163,6 +163,25 @@ def test_force_asked_for_while_a_worker_has_the_stop_in_hand_is_seen_when_it_par
     executor.run_batch([in_hand])
     carry_on(stopping)
     assert stopping.machine.state == State.STOPPED
+
+
+def test_an_old_answer_about_a_task_is_not_taken_for_one_about_the_next(cluster, world, monkeypatch):
+    """While the cluster was asked after the power button's task, the stop was told to use force."""
+    machine = made(cluster, world, State.RUNNING)
+    world.machines[machine.ref].deaf, world.slowness = True, 5
+    operation = requests.stop(machine, acting_user=None)
+    executor.drain()
+    provider = gateway.provider_for(cluster)
+
+    def asked(tasks):
+        requests.force_off(machine, acting_user=None)
+        executor.drain()
+        return {task: TaskStatus(TaskState.FAILED, error=errors.TaskFailed("the guest ignored it")) for task in tasks}
+
+    monkeypatch.setattr(provider, "poll", asked)
+    assert waiting.poll(cluster, provider) == 0
+    operation.refresh_from_db()
+    assert operation.state == OperationState.WAITING and operation.checkpoint["tries"] == {"force": 1} and "error" not in operation.checkpoint
 
 
 def test_waiting_for_a_guest_takes_nothing_from_the_limits(cluster, world):
@@ -430,14 +449,23 @@ def test_when_the_first_of_a_batch_take_their_time_the_others_are_given_back(clu
     assert states == [(OperationState.QUEUED, 0, "")] * 2
 
 
-def test_one_of_a_batch_that_cannot_be_written_takes_no_others_with_it(cluster, world, caplog):
-    good, bad, late = (requests.start(made(cluster, world), acting_user=None) for _ in range(3))
+def test_one_of_a_batch_that_cannot_be_written_takes_no_others_with_it(cluster, world, monkeypatch, caplog):
+    good, bad, late, both = (requests.start(made(cluster, world), acting_user=None) for _ in range(4))
     batch = leases.claim(8)
+    Machine.objects.filter(pk__in=[bad.machine_id, both.machine_id]).update(state=State.STOPPED)  # behind everybody's back
+    works = [executor.run(operation) for operation in batch]
     Operation.objects.filter(pk=late.pk).update(lease="somebody else's")
-    Machine.objects.filter(pk=bad.machine_id).update(state=State.STOPPED)  # behind everybody's back
-    assert executor.run_batch(batch) == 3
+    fail = executor._fail_internal
+
+    def failing(work):  # and while that is written down, somebody else takes it over
+        fail(work)
+        if work.operation.pk == both.pk:
+            Operation.objects.filter(pk=both.pk).update(lease="somebody else's")
+
+    monkeypatch.setattr(executor, "_fail_internal", failing)
+    executor.write_down(works)
     states = {operation.pk: operation.state for operation in Operation.objects.all()}
-    assert states[good.pk] == OperationState.SUCCEEDED and states[late.pk] == OperationState.RUNNING
+    assert states[good.pk] == OperationState.SUCCEEDED and states[late.pk] == states[both.pk] == OperationState.RUNNING
     bad.refresh_from_db()
     assert (bad.state, bad.code, Machine.objects.get(pk=bad.machine_id).state) == (OperationState.FAILED, "internal", State.STOPPED)
     assert "Overtaken" in bad.detail and "Overtaken" in caplog.text
