@@ -89,11 +89,14 @@ class ClusterWatch(threading.Thread):
         if not self.leads:
             self._stop_asked.wait(1)
             return True
+        provider = None
         try:
             provider = gateway.provider_for(cluster)
             self._look(cluster, provider)
             self._pause(cluster, provider)
         except ProviderError as error:
+            if provider is None:  # its settings are wrong: whoever waits for it fails with that reason when his time is over
+                waiting.poll(cluster, None)
             inventory.note_trouble(cluster, error)
             self._stop_asked.wait(TROUBLE_SECONDS)
         return True

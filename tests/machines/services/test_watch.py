@@ -98,6 +98,17 @@ def test_a_kind_of_cluster_that_is_not_installed_is_said(cluster, watcher):
     assert not cluster.reachable and cluster.problem
 
 
+def test_deadlines_pass_though_the_settings_of_the_cluster_are_wrong(cluster, world, watcher):
+    past = (timezone.now() - timedelta(seconds=1)).isoformat()
+    waiting = {"kind": "stop", "state": "waiting", "not_before": timezone.now(), "checkpoint": {"tasks": [{"id": "task0"}], "until": past}}
+    operation = Operation.objects.create(machine=make_machine(template=cluster.templates.get(), state=State.STOPPING), **waiting)
+    Cluster.objects.update(kind="vax")
+    gateway.close_providers()
+    watcher.turn()
+    operation.refresh_from_db()
+    assert operation.state == OperationState.QUEUED
+
+
 def test_a_cluster_that_was_removed_is_watched_no_more(cluster, watcher):
     cluster.templates.all().delete()
     cluster.delete()
