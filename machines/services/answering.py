@@ -28,6 +28,7 @@ def probe(addresses: Iterable[Address], seconds: float = PROBE_SECONDS) -> set[A
     """Those that greet with an SSH banner within `seconds`. An open port alone says nothing: a
     forward accepts before its guest listens."""
     answering: set[Address] = set()
+    heard: dict[Address, bytes] = {}
     with selectors.DefaultSelector() as selector:
         try:
             for address in set(addresses):
@@ -39,10 +40,11 @@ def probe(addresses: Iterable[Address], seconds: float = PROBE_SECONDS) -> set[A
             end = time.monotonic() + seconds
             while selector.get_map() and (left := end - time.monotonic()) > 0:
                 for key, _ in selector.select(left):
-                    greeting = b""
+                    said, before = b"", heard.get(key.data, b"")
                     with suppress(OSError):
-                        greeting = key.fileobj.recv(len(BANNER), socket.MSG_PEEK)  # type: ignore[union-attr]
-                    if BANNER.startswith(greeting) and 0 < len(greeting) < len(BANNER):
+                        said = key.fileobj.recv(len(BANNER) - len(before))  # type: ignore[union-attr]
+                    heard[key.data] = greeting = before + said
+                    if said and greeting != BANNER and BANNER.startswith(greeting):
                         continue
                     if greeting == BANNER:
                         answering.add(key.data)
@@ -87,7 +89,7 @@ def _write(machines: Iterable[Machine]) -> int:
     """Only where it is still the same time it was on: one that was restarted meanwhile may boot."""
     count = 0
     with transaction.atomic():
-        for machine in machines:
+        for machine in sorted(machines, key=lambda machine: machine.pk):
             same = Machine.objects.filter(pk=machine.pk, state=State.RUNNING, state_since=machine.state_since, answering_since=None)
             if same.update(answering_since=timezone.now()):
                 publish(*machine_topics(machine))

@@ -45,6 +45,27 @@ def test_only_a_banner_counts(listen):
     assert answering.probe([ready, silent, other, gone], seconds=0.5) == {ready}
 
 
+def test_a_banner_in_pieces_counts_and_half_a_banner_keeps_nobody_busy(monkeypatch):
+    """A guest that says "SS" and no more must not be asked again and again."""
+    selects, select = [], answering.selectors.DefaultSelector.select
+    monkeypatch.setattr(answering.selectors.DefaultSelector, "select", lambda *given: selects.append(1) or select(*given))
+    with socket.create_server(("127.0.0.1", 0)) as slow, socket.create_server(("127.0.0.1", 0)) as half:
+        slow_one = threading.Event()
+
+        def speak() -> None:
+            talking, other = slow.accept()[0], half.accept()[0]
+            with talking, other:
+                other.sendall(b"SS")
+                for piece in (b"S", b"SH", b"-2.0-x\r\n"):
+                    talking.sendall(piece)
+                slow_one.wait(10)
+
+        threading.Thread(target=speak, daemon=True).start()
+        assert answering.probe([slow.getsockname(), half.getsockname()], seconds=0.5) == {slow.getsockname()}
+        slow_one.set()
+    assert len(selects) < 20
+
+
 @pytest.mark.django_db
 def test_a_machine_answers_once_its_guest_greets(listen):
     host, port = listen(b"SSH-2.0-x\r\n")
