@@ -149,6 +149,10 @@ def retry(machine: Machine, *, acting_user: User | None) -> Operation:
         _lock(machine)
         if (active := _active(machine)) is not None:
             return active
+        if machine.state not in (State.FAILED, State.MISSING):  # what failed last may be a removal: it is not done again to a machine that is well
+            raise Refused(
+                _("There is nothing to try again: %(machine)s is “%(state)s”.") % {"machine": machine, "state": machine.get_state_display()}, code="not_now"
+            )
         last = machine.operations.order_by("-id").first()
         kind = Kind(last.kind) if last is not None and last.state == OperationState.FAILED and machine.made_at else Kind.PROVISION
         if machine.problem_code == Incomplete.code or not can(machine.state, REQUEST_EVENT[kind]):

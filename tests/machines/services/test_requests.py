@@ -165,6 +165,16 @@ def test_try_again_repeats_what_failed_where_that_can_be(failed, tried):
     assert requests.retry(machine, acting_user=None).kind == tried
 
 
+@pytest.mark.parametrize("state", [State.RUNNING, State.STOPPED, State.DESTROYED])
+def test_nothing_is_tried_again_with_a_machine_that_is_well(state):
+    """An old page still shows the button; what failed, before the machine was seen on again, was its removal."""
+    machine = make_machine(state=state)
+    make_operation(machine, kind=Kind.DESTROY, state="failed")
+    with pytest.raises(Refused) as refused:
+        requests.retry(machine, acting_user=None)
+    assert refused.value.code == "not_now" and machine.operations.count() == 1
+
+
 def test_try_again_makes_a_missing_machine_anew():
     machine = make_machine(state=State.MISSING)
     assert requests.retry(machine, acting_user=None).kind == Kind.PROVISION
