@@ -79,9 +79,12 @@ def mend_mismatches() -> int:
                 continue
             log.error("operation %s is active while its machine is %s", operation.key, machine.state)
             message = _("The machine was settled while this was at work.")
-            mended += Operation.objects.filter(pk=operation.pk, state__in=ACTIVE).update(
+            ended = Operation.objects.filter(pk=operation.pk, state__in=ACTIVE).update(
                 state=OperationState.FAILED, finished_at=timezone.now(), lease="", lease_until=None, message=message, code="inconsistent"
             )
+            if not ended:  # another sweep was quicker
+                continue
+            mended += 1
             OperationEvent.objects.create(operation=operation, text=message, level="error")
             publish(*operation_topics(operation))
     return mended
