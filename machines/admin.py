@@ -55,7 +55,7 @@ class ClusterAdmin(admin.ModelAdmin):
     form = ClusterForm
     list_display = ("name", "kind", "reachable", "seen_at", "maintenance", "problem")
     list_filter = ("kind", "reachable", "maintenance")
-    seen = ("reachable", "seen_at", "problem", "accelerated", "at_once_now", "has_secret")
+    seen = ("reachable", "seen_at", "problem", "at_once_now", "has_secret")
     readonly_fields = seen
     fieldsets = (
         (None, {"fields": ("name", "kind", "config", "new_secret", "networks", "maintenance")}),

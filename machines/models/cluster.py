@@ -1,7 +1,5 @@
 """Where machines are made, and of what."""
 
-from typing import Any
-
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -12,10 +10,6 @@ from accounts.fields import EncryptedTextField
 class ClusterKind(models.TextChoices):
     LIBVIRT = "libvirt", "libvirt/KVM"
     SIMULATOR = "simulator", _("Simulator")
-
-
-def no_limits() -> dict[str, Any]:
-    return {}
 
 
 class Cluster(models.Model):
@@ -44,7 +38,6 @@ class Cluster(models.Model):
     # After it was overloaded, by sort of work: {"create": {"to": 2, "at": ISO time}}. Written by services.easing.
     eased = models.JSONField(default=dict, blank=True, editable=False)
     orphans = models.JSONField(default=list, blank=True)  # {ref, name}: with our label and no row; reported, never removed
-    accelerated = models.BooleanField(null=True)  # KVM works; None: not known
     watcher = models.CharField(max_length=64, blank=True, default="")  # token of the watcher that holds the lease
     watcher_until = models.DateTimeField(null=True, blank=True)
 

@@ -83,8 +83,6 @@ class Operation(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True)
     priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.PERSON)
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
-    reason = models.CharField(max_length=200, blank=True, default="")
-    idempotency_key = models.CharField(max_length=64, null=True, blank=True, unique=True)
     progress = models.FloatField(default=0)  # 0 to 1
     message = models.CharField(max_length=300, blank=True, default="")  # for the person: what is happening, or why it failed
     code = models.CharField(max_length=40, blank=True, default="")

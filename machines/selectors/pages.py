@@ -45,7 +45,7 @@ def _with_work(machines: QuerySet[Machine]) -> QuerySet[Machine]:
 
 
 def machines_of(user: User) -> QuerySet[Machine]:
-    """The person's own, those that are on first."""
+    """The person's own, by name."""
     return _with_work(Machine.objects.filter(owner=user).exclude(state=State.DESTROYED)).order_by("name", "id")
 
 
