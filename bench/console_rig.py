@@ -165,7 +165,6 @@ def portal(folder: Path, vnc_port: int) -> Iterator[Portal]:
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
-    call_command("createcachetable", verbosity=0)
     user, machine = _rows()
     log = folder / "web.log"
     command = on_core(RELAY_CORE, sys.executable, "manage.py", "web", "--port", "0")

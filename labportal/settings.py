@@ -137,7 +137,9 @@ else:
     DATABASES["default"]["CONN_MAX_AGE"] = 60
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"},
+    # Holds the counters of ACCOUNT_RATE_LIMITS alone, which is why it need not outlive the web process: in
+    # the database, a hundred people who sign in at once wait for it so long that some are refused.
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}},
     "queue": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},  # figures of django-q2 that nobody reads
 }
 

@@ -15,7 +15,6 @@ from labportal.settings import *
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-CACHES["default"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 WHITENOISE_AUTOREFRESH = True  # nothing is collected, so there is no folder to look through
 if "postgresql" in DATABASES["default"]["ENGINE"]:
     DATABASES["default"]["CONN_MAX_AGE"] = 0  # threads that outlive their test would keep its database from being dropped

@@ -36,8 +36,6 @@ def _prepare_database(step: Step) -> None:
     if set(loader.disk_migrations) - set(loader.applied_migrations):
         call_command("migrate", interactive=False, verbosity=0)
         step.note = "brought up to date"
-    if settings.CACHES["default"]["LOCATION"] not in connection.introspection.table_names():
-        call_command("createcachetable", verbosity=0)
 
 
 def collect_static(step: Step) -> None:

@@ -230,6 +230,15 @@ def test_the_sixth_wrong_password_of_an_account_is_refused_and_so_is_the_right_o
     assert sign_in(client, "bob").status_code == 302
 
 
+def test_wrong_passwords_are_not_forgotten_over_those_of_others(client):
+    make_user("ada")
+    for _ in range(5):
+        sign_in(client, "ada", "wrong")
+    for number in range(1000):
+        cache.set(f"counter-{number}", [0.0])
+    assert "Too many wrong passwords" in sign_in(client, "ada").content.decode()
+
+
 def test_a_right_password_does_not_count_as_a_try(client):
     make_user("ada")
     for _ in range(10):

@@ -13,7 +13,6 @@ from machines.models import Machine
 from machines.services import transitions
 from tests.classes.rows import enrol, make_class, make_invite, make_place
 from tests.factories import make_user
-from tests.web import manage
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
@@ -58,8 +57,7 @@ def path_of(lab_class):
     return reverse("classes:lab_class", args=[lab_class.key])
 
 
-def test_a_stranger_on_a_phone_comes_to_a_machine(file_database, open_page, tmp_path):
-    manage("createcachetable", env={"DATABASE_URL": f"sqlite:///{tmp_path}/portal.sqlite3"})  # signing up is counted there
+def test_a_stranger_on_a_phone_comes_to_a_machine(file_database, open_page):
     lab_class = make_class()
     place = make_place(lab_class)
     page = open_page(width=390)
