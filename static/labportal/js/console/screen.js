@@ -26,15 +26,17 @@ function open(RFB, socket) {
   screen.showDotCursor = true;
   screen.background = "transparent";
   size(remembered("size", "fit"));
+  let canvas = null;
   screen.addEventListener("connect", () => {
     keys.rfb = screen;
     last.hidden = true;
-    name(picture.querySelector("canvas"));
+    canvas = picture.querySelector("canvas");
+    name(canvas);
     bar.pin(false);
     connection.ready();
   });
   screen.addEventListener("disconnect", () => {
-    keep(screen);
+    if (canvas?.width && canvas.height) keep(screen); // else it never had a picture
     if (rfb === screen) rfb = keys.rfb = null;
     bar.pin(true);
   });
@@ -49,8 +51,6 @@ function name(canvas) {
 
 // The last picture stays on the stage while there is no connection.
 function keep(screen) {
-  const canvas = picture.querySelector("canvas");
-  if (!canvas?.width || !canvas.height) return; // it never had a picture
   const pixels = screen.getImageData();
   last.width = pixels.width;
   last.height = pixels.height;
