@@ -204,6 +204,10 @@ function switchTheme() {
   try { localStorage.setItem("theme", root.dataset.bsTheme); } catch { /* for this page only */ }
 }
 
+// On a phone the bar is wider than the screen: show where one is.
+const nav = document.querySelector(".nav-main");
+const here = nav?.querySelector("[aria-current]");
+if (here) nav.scrollLeft = here.offsetLeft - nav.offsetLeft - (nav.clientWidth - here.clientWidth) / 2;
 for (const button of document.querySelectorAll("[data-theme-switch]")) button.hidden = false;
 startTimes();
 startLive();
