@@ -30,13 +30,13 @@ def ssh_address(endpoints: Iterable[Mapping[str, Any]], networks: Iterable[str])
         if endpoint["source"] == "forward":
             return str(endpoint["host"]), int(endpoint["port"])
         claimed = True
-        address = _literal(str(endpoint["host"]))
+        address = literal(str(endpoint["host"]))
         if address and any(address in network for network in allowed):
             return str(address), SSH_PORT
     raise ForeignAddress if claimed else NoAddress
 
 
-def _literal(claim: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def literal(claim: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address, if it is one and can be that of a machine: no name, no loopback, no link-local
     (a cloud's metadata lives there), no IPv4 address dressed as IPv6."""
     try:

@@ -89,7 +89,9 @@ def plan(known: Iterable[Known], inventory: Inventory, *, portal: str, began: da
 
 
 def _seen(row: Known, one: ObservedMachine) -> Change | None:
-    endpoints = tuple({"service": end.service, "host": end.host, "port": end.port, "source": end.source} for end in one.endpoints)
+    seen = tuple({"service": end.service, "host": end.host, "port": end.port, "source": end.source} for end in one.endpoints)
+    # An inventory that has no address of a machine that is on says nothing about it: `locating` asks elsewhere.
+    endpoints = seen or (row.endpoints if one.power is Power.ON else ())
     now: dict[str, Any] = {"power": str(one.power), "node": one.node, "endpoints": endpoints, "misses": 0}
     columns = {name: value for name, value in now.items() if getattr(row, name) != value}
     if one.power is Power.OFF and row.answering:

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ from machines.models import Cluster
 from machines.providers.base import Provider
 from machines.providers.errors import ProviderError
 
-from . import answering, catalog, dispatch, gateway, heartbeats, inventory, sweep, waiting
+from . import answering, catalog, dispatch, gateway, heartbeats, inventory, locating, sweep, waiting
 
 log = logging.getLogger(__name__)
 
@@ -129,24 +129,24 @@ class ClusterWatch(threading.Thread):
             self._next_inventory = min(self._next_inventory, self._last_inventory + INVENTORY_SECONDS)
 
 
-class Probing(threading.Thread):
-    """Asks machines of the clusters this watcher leads whether they have booted."""
+class Rounds(threading.Thread):
+    """Goes round the machines of the clusters this watcher leads with `look`, over and over."""
 
-    def __init__(self, watches: dict[int, ClusterWatch], stop: threading.Event) -> None:
-        super().__init__(name="probing", daemon=True)
-        self._watches, self._stop_asked = watches, stop
-        self._prober = answering.Prober()
+    def __init__(self, name: str, look: Callable[[Collection[int]], object], watches: dict[int, ClusterWatch], stop: threading.Event) -> None:
+        super().__init__(name=name, daemon=True)
+        self._do, self._watches, self._stop_asked = look, watches, stop
 
     def run(self) -> None:
         try:
             while not self._stop_asked.wait(0.5):
                 try:
                     if led := [pk for pk, watch in list(self._watches.items()) if watch.leads]:
-                        self._prober.look(led)
+                        self._do(led)
                 except Exception:
-                    log.exception("probing failed")
+                    log.exception("%s failed", self.name)
                 close_old_connections()
         finally:
+            gateway.close_providers()
             connections.close_all()
 
 
@@ -172,8 +172,10 @@ def run(stop: threading.Event) -> None:
     """Watch all clusters, those included that are added later, and keep house until `stop`."""
     token = uuid.uuid4().hex
     watches: dict[int, ClusterWatch] = {}
-    probing = Probing(watches, stop)
-    probing.start()
+    # Apart from each other, as a guest that answers neither is waited for.
+    rounds = [Rounds("probing", answering.Prober().look, watches, stop), Rounds("locating", locating.Locator().look, watches, stop)]
+    for going_round in rounds:
+        going_round.start()
 
     def tend() -> None:
         for pk in Cluster.objects.values_list("pk", flat=True):
@@ -200,6 +202,6 @@ def run(stop: threading.Event) -> None:
     finally:
         stop.set()
         end = time.monotonic() + STOP_SECONDS
-        for thread in [*watches.values(), probing]:
+        for thread in [*watches.values(), *rounds]:
             thread.join(max(0.0, end - time.monotonic()))
         resign(token)

@@ -49,6 +49,7 @@ class FakeMachine:
     deaf: bool = False  # does not hear the power button
     spec: MachineSpec | None = None
     endpoints: tuple[Endpoint, ...] = ()
+    addresses: tuple[Endpoint, ...] = ()  # those only the guest knows
 
 
 @dataclass
@@ -104,7 +105,7 @@ def world(cluster: str) -> World:
 
 class FakeProvider(Provider):
     kind = "fake"
-    capabilities = Capabilities(snapshots=True, resize=True, templates=True)
+    capabilities = Capabilities(snapshots=True, resize=True, templates=True, endpoints=True)
 
     def __init__(self, settings: ProviderSettings) -> None:
         super().__init__(settings)
@@ -150,6 +151,9 @@ class FakeProvider(Provider):
 
     def templates(self) -> list[TemplateInfo]:
         return self._call("templates", lambda: [TemplateInfo(ref=ref, name=ref) for ref in sorted(self.world.templates)])
+
+    def endpoints(self, identity: MachineIdentity, ref: str) -> tuple[Endpoint, ...]:
+        return self._call("endpoints", lambda: (*self._ours(identity, ref).endpoints, *self._ours(identity, ref).addresses))
 
     def snapshots(self, identity: MachineIdentity, ref: str) -> list[SnapshotInfo]:
         return self._call("snapshots", lambda: [SnapshotInfo(name) for name in self._ours(identity, ref).snapshots])
