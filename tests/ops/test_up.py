@@ -110,6 +110,7 @@ def test_a_disk_that_fills_up_meanwhile(up: ModuleType, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(sys, "argv", ["up", "--simulator", "--data", str(tmp_path), "--port", str(up.free_port("127.0.0.1"))])
     monkeypatch.setattr(up, "install_environment", full)
+    monkeypatch.setattr(os, "umask", lambda mask: mask)  # ours stays as it is for the tests after this one
     with pytest.raises(SystemExit, match=r"the disk that holds .* is full"):
         up.main()
 
