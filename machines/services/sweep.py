@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.services import signing_in
 from machines.lifecycle import MOVING, Event
 from machines.models import ACTIVE, Change, Machine, Operation, OperationEvent, OperationState
 
@@ -93,3 +94,4 @@ def mend_mismatches() -> int:
 def trim() -> None:
     """Forget what nobody reads any more."""
     Change.objects.filter(at__lt=timezone.now() - CHANGES_KEPT).delete()
+    signing_in.forget_expired()

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.utils import timezone
 from django_q.models import OrmQ
@@ -100,9 +101,12 @@ def test_what_nobody_reads_any_more_is_forgotten():
     Change.objects.filter(pk=old.pk).update(at=LONG_AGO)
     Heartbeat.objects.create(name="worker", at=timezone.now())
     Heartbeat.objects.create(name="retired", at=timezone.now() - timedelta(days=2))
+    for key, expires in (("over", LONG_AGO), ("open", timezone.now() + timedelta(days=1))):
+        Session.objects.create(session_key=key, session_data="", expire_date=expires)
     sweep.trim()
     heartbeats.forget_old()
     assert list(Change.objects.all()) == [new] and Heartbeat.objects.get().name == "worker"
+    assert Session.objects.get().session_key == "open"
 
 
 @pytest.mark.parametrize(
