@@ -4,7 +4,6 @@ import uuid
 
 from django.conf import settings
 from django.db import models
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from machines.models import Batch, Machine, Template
@@ -101,9 +100,3 @@ class Invite(models.Model):
 
     def __str__(self) -> str:
         return f"{self.lab_class} #{self.pk}"
-
-    @property
-    def is_open(self) -> bool:
-        return (
-            self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now()) and (self.max_uses is None or self.uses < self.max_uses)
-        )

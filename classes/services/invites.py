@@ -18,7 +18,7 @@ from machines.services.refusal import Refused
 from . import pool
 
 # No letter or digit that is taken for another on a projector. 31^8: guesses are hopeless where
-# they are counted (classes.views.join).
+# they are counted (classes.views_invites.code).
 _ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
 _LENGTH = 8
 _signer = Signer(salt="classes.invite", sep=".")

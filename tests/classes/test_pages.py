@@ -326,7 +326,7 @@ def test_my_machines_names_the_class(client, lab_class):
     assert at("lab_class", lab_class) in client.get(reverse("machines:mine")).content.decode()
 
 
-def test_a_class_without_archived_rows_is_first_in_the_list(teacher, lab_class):
+def test_archived_classes_come_last_in_the_list(teacher, lab_class):
     class_services.archive_class(lab_class, acting_user=lab_class.teacher)
     make_class("Zoology", teacher=lab_class.teacher)
     names = [each.name for each in teacher.get(reverse("classes:list")).context["page"]]
