@@ -5,11 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from machines.models import Cluster, Operation
+from machines.lifecycle import State
+from machines.models import Cluster, Machine, Operation
 from machines.providers import registry
 from machines.providers.errors import ProviderError
-from machines.services import executor, gateway, leases, sweep, waiting
-from tests.factories import make_cluster, make_template
+from machines.providers.types import Power
+from machines.services import executor, gateway, leases, requests, sweep, waiting
+from tests.factories import make_cluster, make_machine, make_template
 from tests.machines.providers import fakes
 
 
@@ -37,6 +39,24 @@ def world(cluster) -> fakes.World:
 def claim_one() -> Operation | None:
     """The next operation, by itself."""
     return next(iter(leases.claim(1)), None)
+
+
+def new_machine(cluster, **fields) -> tuple[Machine, Operation]:
+    wanted = {"acting_user": None, "template": cluster.templates.get(), "name": "web-01", "cores": 1, "memory_mib": 256, **fields}
+    machine = requests.create_machine(**wanted)
+    return machine, machine.operations.get()
+
+
+def made(cluster, world, state=State.STOPPED, **fields) -> Machine:
+    """A machine that the row and the world agree about."""
+    machine = make_machine(template=cluster.templates.get(), state=state, **fields)
+    identity = fakes.MachineIdentity(str(machine.key), machine.name, "7e57ab1e-0000-4000-8000-000000000000")
+    world.machines[machine.ref] = fakes.FakeMachine(identity, power=Power.ON if state == State.RUNNING else Power.OFF)
+    return machine
+
+
+def lines(operation: Operation) -> list[str]:
+    return list(operation.events.values_list("text", flat=True))
 
 
 def look_round(cluster: Cluster) -> None:
