@@ -12,14 +12,12 @@ Plain TCP only: TLS belongs to the proxy in front.
 
 import asyncio
 import logging
-import re
 import struct
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from daphne import server as daphne_server
 from daphne import ws_protocol
@@ -28,6 +26,8 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IPushProducer
 from websockets.speedups import apply_mask
 from zope.interface import implementer
+
+from labportal.log import loggable_path
 
 HIGH_WATER = 256 * 1024  # bytes held for one socket in one direction before its source is paused
 LOW_WATER = HIGH_WATER // 2
@@ -42,7 +42,6 @@ access_log = logging.getLogger("labportal.access")
 
 _BINARY = 0x82  # first byte of an unfragmented binary frame
 _MASKED = 0x80
-_LONG_PART = re.compile(r"[^/]{20,}")  # of a path
 
 
 def frame_header(length: int) -> bytes:
@@ -328,18 +327,3 @@ def log_access(protocol: Any, action: str, details: dict[str, Any]) -> None:
         access_log.info("%s %s %s %s %.3f s %s B", details["client"], details["method"], path, details["status"], details["time_taken"], details["size"])
     elif action != "connecting":
         access_log.info("%s WebSocket %s %s", details["client"], path, action)
-
-
-def loggable_path(uri: str) -> str:
-    """A path without its query, and without the tokens of invites and password resets: those
-    are its long parts that are no UUID and no file."""
-    path = uri.partition("?")[0]
-    return path if path.startswith("/static/") else _LONG_PART.sub(lambda part: part[0] if _is_uuid(part[0]) else "…", path)
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True

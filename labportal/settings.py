@@ -274,7 +274,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "filters": {"one_line": {"()": "labportal.log.OneLine"}},
+    "filters": {"one_line": {"()": "labportal.log.OneLine"}, "without_keys": {"()": "labportal.log.WithoutKeys"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {
@@ -282,6 +282,7 @@ LOGGING = {
         "daphne": {"level": "WARNING"},
         "django-q": {"level": "WARNING"},  # two lines for every doorbell
         "django.security.DisallowedHost": {"filters": ["one_line"]},
-        "django.request": {"level": "ERROR"},  # a 404 is in labportal.access, without the token in its path
+        "django.security.csrf": {"filters": ["without_keys"]},
+        "django.request": {"level": "ERROR", "filters": ["without_keys"]},  # a 404 is in labportal.access
     },
 }

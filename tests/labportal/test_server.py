@@ -16,7 +16,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import connect
 
-from labportal.server import EVENT_COST, GRACE_SECONDS, HIGH_WATER, frame_header, loggable_path
+from labportal.server import EVENT_COST, GRACE_SECONDS, HIGH_WATER, frame_header
 
 from .served import PIECE, POUR
 
@@ -353,20 +353,3 @@ async def test_only_the_proxy_in_front_says_who_the_client_is(environment, clien
             assert await ws.recv() == client
     finally:
         process.end()
-
-
-# -- the log -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "uri, logged",
-    [
-        ("/machines/2b6a2a9c-3f0e-4c58-9d9c-1f9e1a6d7c11/?ticket=abc", "/machines/2b6a2a9c-3f0e-4c58-9d9c-1f9e1a6d7c11/"),
-        ("/join/dGhpcyBpcyBhIHNlY3JldCB0b2tlbg/", "/join/…/"),
-        ("/accounts/password/reset/key/1-c3z5q2-0123456789abcdef0123456789abcdef/", "/accounts/password/reset/key/…/"),
-        ("/static/labportal/css/site.0123456789abcdef.css", "/static/labportal/css/site.0123456789abcdef.css"),
-        ("/?next=/join/secret", "/"),
-    ],
-)
-def test_the_log_says_where_but_not_with_which_key(uri, logged):
-    assert loggable_path(uri) == logged
