@@ -152,9 +152,16 @@ def ensure_reverted(work: Work) -> Outcome:
 def ensure_snapshot(work: Work) -> Outcome:
     name = work.params["snapshot"]
     _ready(work)
-    if any(kept.name == name for kept in work.provider.snapshots(work.identity, work.machine.ref)):
+    there, before = any(kept.name == name for kept in work.provider.snapshots(work.identity, work.machine.ref)), "absent" in work.checkpoint
+    if there and not before:  # an older state than the one that is asked for: somebody else's, or of an operation that was cancelled half way
+        message = _("The cluster has a snapshot “%(name)s” of this machine already, which the portal did not make. Choose another name.")
+        raise InvalidSpec(f"snapshot {name} is there already", message=message % {"name": name})
+    if there:
         work.say(_("The snapshot “%(name)s” is kept.") % {"name": name})
         return Done()
+    if not before:
+        work.checkpoint["absent"] = True
+        work.commit()
     work.say(_("Taking the snapshot “%(name)s”.") % {"name": name})
     return work.act("snapshot", lambda: work.provider.begin_snapshot(work.identity, work.machine.ref, name))
 
