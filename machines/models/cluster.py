@@ -1,6 +1,6 @@
 """Where machines are made, and of what."""
 
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -29,7 +29,9 @@ class Cluster(models.Model):
     limit_per_template = models.PositiveSmallIntegerField(default=4, validators=[MinValueValidator(1)])
     # Machines that are on but do not answer yet. Emulated guests boot quicker four at a time than all at once. 0: no limit.
     limit_booting = models.PositiveSmallIntegerField(default=0)
-    stop_deadline = models.PositiveSmallIntegerField(default=60, help_text=_("Seconds a guest gets to shut down before it is switched off."))
+    stop_deadline = models.PositiveSmallIntegerField(
+        default=60, validators=[MaxValueValidator(1200)], help_text=_("Seconds a guest gets to shut down before it is switched off, at most 1200.")
+    )
 
     # Seen.
     reachable = models.BooleanField(default=False)

@@ -2,14 +2,15 @@
 
 import pytest
 import time_machine
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from accounts.models import AuditEntry
 from machines.lifecycle import Kind, State
-from machines.models import Operation, OperationState
+from machines.models import Cluster, Operation, OperationState
 from machines.providers import errors
 from machines.providers.types import Power, TaskState, TaskStatus
-from machines.services import executor, gateway, requests, waiting
+from machines.services import executor, gateway, requests, steps, waiting
 from tests.factories import make_user
 
 from .conftest import claim_one, lines, look_round, made, new_machine
@@ -98,6 +99,15 @@ def test_a_snapshot_that_fails_leaves_the_machine_as_it_was(cluster, world, carr
     assert not machine.snapshots.exists()
 
 
+def test_an_older_snapshot_of_the_name_is_not_taken_for_the_new_one(cluster, world, carry_on):
+    """One that was cancelled while the cluster was at it may be there, with a state of long ago."""
+    machine = made(cluster, world, State.RUNNING)
+    world.machines[machine.ref].snapshots.append("monday")
+    operation = carry_on(requests.take_snapshot(machine, acting_user=None, name="monday"))
+    assert (operation.state, operation.code, operation.machine.state) == (OperationState.FAILED, "invalid_spec", State.RUNNING)
+    assert not machine.snapshots.exists() and world.machines[machine.ref].snapshots == ["monday"]
+
+
 def test_resize_changes_the_row_when_the_cluster_did(cluster, world, carry_on):
     machine = made(cluster, world)
     operation = carry_on(requests.resize(machine, acting_user=None, cores=4, memory_mib=2048, disk_gib=20))
@@ -121,6 +131,12 @@ def test_a_guest_that_ignores_the_power_button_is_switched_off_at_the_deadline(c
     assert (operation.state, operation.machine.state) == (OperationState.SUCCEEDED, State.STOPPED)
     assert lines(operation)[0] == "Asking the guest to shut down; after 60 s it is switched off by force."
     assert "The guest did not shut down within 60 s. It is switched off by force." in lines(operation)
+
+
+def test_a_stop_lasts_longer_than_the_longest_deadline_a_cluster_may_have():
+    (step,) = steps.plan(Operation(kind=Kind.STOP))
+    with pytest.raises(ValidationError):
+        Cluster._meta.get_field("stop_deadline").clean(step.seconds - 300, None)
 
 
 def test_force_off_does_not_wait_for_a_deaf_guest(cluster, world, carry_on):
