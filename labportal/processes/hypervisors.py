@@ -89,7 +89,7 @@ class Simulator(Hypervisor):
         self.socket.parent.mkdir(exist_ok=True)
 
     def child(self) -> Child:
-        state = self.data / "simulator.json"
+        state = self.data / "simulator.sqlite3"
         argv = [sys.executable, "-m", "machines.providers.simulator", "--socket", str(self.socket), "--state", str(state)]
         return Child("simulator", argv, self.data / "log" / "simulator.log", environment(self.data), grace=5)
 
