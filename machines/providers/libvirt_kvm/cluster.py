@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import libvirt
 
@@ -20,6 +21,7 @@ from .errors_map import translate
 from .storage import Storage, disk_name, seed_name
 
 PORTS = range(20000, 30000)  # of the host, for SSH; below the range the kernel hands out
+URI_PARAMETERS = {"socket", "mode", "keyfile", "known_hosts", "known_hosts_verify", "no_tty", "no_verify", "pkipath", "sshauth", "tls_priority"}
 PROMPT_SECONDS = 5.0  # what takes longer than this is left to itself and polled
 
 
@@ -32,6 +34,8 @@ class LibvirtCluster(Provider):
         if not config.get("uri"):
             raise InvalidSpec("config has no uri", message="The cluster's settings do not name libvirt's address.")
         self._uri = str(config["uri"])
+        if _may_run_programs(self._uri):
+            raise InvalidSpec(f"an address that is not taken: {self._uri}", message="The cluster's address has parts that the portal does not take.")
         self._pool = str(config.get("pool", "labportal"))
         self._pool_path = str(config.get("pool_path", ""))
         self._template_pool = str(config.get("template_pool", ""))
@@ -144,6 +148,14 @@ def seed_image(identity: MachineIdentity, spec: MachineSpec) -> tuple[bytes, str
         return b"", ""
     digest = hashlib.sha256(repr(spec.seed).encode()).hexdigest()[:16]
     return seed.iso(spec.seed, f"{identity.key}-{digest}"), digest
+
+
+def _may_run_programs(uri: str) -> bool:
+    """libvirt starts the program that `command` names, here and as ourselves; who may write down a
+    cluster's address may not do that for it."""
+    parts = urlsplit(uri)
+    names = {name.lower() for name, _ in parse_qsl(parts.query.replace(";", "&"), keep_blank_values=True)}
+    return parts.scheme.endswith("+ext") or not names <= URI_PARAMETERS
 
 
 def _is_local(uri: str) -> bool:

@@ -10,6 +10,8 @@ from machines.providers.errors import Busy, InvalidSpec, OutcomeUnknown, Provide
 from machines.providers.libvirt_kvm import connection as module
 from machines.providers.libvirt_kvm.connection import Connection
 from machines.providers.libvirt_kvm.errors_map import translate
+from machines.providers.libvirt_kvm.provider import LibvirtProvider
+from machines.providers.types import ProviderSettings
 
 
 @pytest.fixture
@@ -93,3 +95,23 @@ def test_what_libvirts_errors_mean(code: int, text: str, expected: type[Provider
     translated = translate(of_libvirt(code, text))
     assert type(translated) is expected
     assert text in translated.detail
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "qemu+ext:///session",
+        "qemu+EXT://h/session",
+        "qemu+ssh://h/system?command=/x",
+        "qemu+ssh://h/system?no_tty=1;COMMAND=/x",
+        "qemu+ssh://h/system?%63ommand=/x",
+    ],
+)
+def test_an_address_that_starts_a_program_is_not_taken(uri: str) -> None:
+    with pytest.raises(InvalidSpec, match="not taken"):
+        LibvirtProvider(ProviderSettings(cluster="far", portal="portal", config={"uri": uri}))
+
+
+@pytest.mark.parametrize("uri", ["qemu:///system", "qemu+unix:///session?socket=/run/x", "qemu+ssh://me@h/system?keyfile=/k&no_tty=1", "qemu+tls://h/system"])
+def test_the_usual_addresses_are_taken(uri: str) -> None:
+    LibvirtProvider(ProviderSettings(cluster="far", portal="portal", config={"uri": uri})).close()
