@@ -20,12 +20,14 @@ import pwd
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import libvirt
 
@@ -122,12 +124,7 @@ def prepare(folder: Path) -> Daemon:
     wanted.mkdir(mode=0o711, parents=True, exist_ok=True)
     if not _may_enter(account, wanted.parent):
         raise DaemonError(f"The account {account.pw_name}, which runs the machines, may not enter {wanted.parent}.")
-    for name in ("c/libvirt", "run", "cache", "share", "home", "pool"):
-        (wanted / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    (wanted / "c/libvirt/qemu.conf").write_text(_QEMU_CONF)
-    (wanted / "c/libvirt/libvirtd.conf").write_text(_LIBVIRTD_CONF)
-    if os.geteuid() == 0:
-        _give(wanted, account)
+    _furnish(wanted, account)
     short = _short_name(wanted)
     env = {
         "HOME": str(wanted / "home"),
@@ -208,10 +205,26 @@ def _may_enter(account: pwd.struct_passwd, folder: Path) -> bool:
     return True
 
 
-def _give(folder: Path, account: pwd.struct_passwd) -> None:
-    for place in (folder, *folder.rglob("*")):
-        if place.lstat().st_uid != account.pw_uid:
-            os.chown(place, account.pw_uid, account.pw_gid, follow_symlinks=False)
+_FURNISH = """
+set -eu
+umask 077
+cd "$1"
+mkdir -p c/libvirt run cache share home pool
+printf %s "$2" > c/libvirt/qemu.conf
+printf %s "$3" > c/libvirt/libvirtd.conf
+"""
+
+
+def _furnish(folder: Path, account: pwd.struct_passwd) -> None:
+    """What is in the folder belongs to the account, and is made and written by it alone: a link that
+    a guest who broke out of QEMU leaves there leads root nowhere. Raises DaemonError."""
+    as_account: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        os.chown(folder, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        as_account = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    done = subprocess.run(["/bin/sh", "-c", _FURNISH, "sh", folder, _QEMU_CONF, _LIBVIRTD_CONF], capture_output=True, text=True, check=False, **as_account)
+    if done.returncode:
+        raise DaemonError(f"{folder} could not be set up: {done.stderr.strip()}")
 
 
 def _short_name(folder: Path) -> Path:

@@ -28,6 +28,12 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def let_everybody_into(folder: Path) -> None:
+    for place in (folder, *folder.parents):
+        if not place.stat().st_mode & 0o001:
+            place.chmod(0o711)
+
+
 def test_all_its_state_is_in_one_folder(somewhere: Path) -> None:
     folder = somewhere / "hypervisor"
     prepared = daemon.prepare(folder)
@@ -40,6 +46,21 @@ def test_all_its_state_is_in_one_folder(somewhere: Path) -> None:
     assert prepared.uri == f"qemu+unix:///session?socket={prepared.socket}"
     assert prepared.argv[-1] == "/usr/sbin/libvirtd"
     assert not prepared.answers()
+
+
+@as_root
+def test_a_link_that_the_account_leaves_leads_root_nowhere(somewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "_account", lambda: pwd.getpwnam("nobody"))
+    let_everybody_into(somewhere)
+    precious = somewhere / "precious"
+    precious.write_text("root's own")
+    prepared = daemon.prepare(somewhere / "hypervisor")
+    config = prepared.folder / "c/libvirt/qemu.conf"
+    config.unlink()
+    config.symlink_to(precious)
+    with pytest.raises(daemon.DaemonError, match=r"could not be set up: .*qemu.conf"):
+        daemon.prepare(somewhere / "hypervisor")
+    assert precious.read_text() == "root's own" and precious.stat().st_uid == 0
 
 
 def test_paths_of_sockets_stay_short_however_deep_the_folder_is(somewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +108,8 @@ def test_somebody_elses_link_in_the_way(somewhere: Path, monkeypatch: pytest.Mon
 @as_root
 def test_a_folder_where_the_account_cannot_follow(somewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "_account", lambda: pwd.getpwnam("nobody"))
-    monkeypatch.setattr(daemon, "_may_enter", lambda _account, folder: not str(folder).startswith(str(somewhere / "private")))
+    let_everybody_into(somewhere)
+    (somewhere / "private").mkdir(mode=0o700)
     prepared = daemon.prepare(somewhere / "private/data/hypervisor")
     assert prepared.moved
     assert prepared.folder.parent == somewhere / "elsewhere"
@@ -101,9 +123,7 @@ def test_who_may_enter(tmp_path: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     inside = tmp_path / "a/b"
     inside.mkdir(parents=True)
-    for place in (tmp_path, *tmp_path.parents):
-        if not place.stat().st_mode & 0o001:
-            place.chmod(0o711)
+    let_everybody_into(tmp_path)
     assert daemon._may_enter(nobody, inside)
     (tmp_path / "a").chmod(0o700)
     assert not daemon._may_enter(nobody, inside)
