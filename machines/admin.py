@@ -44,6 +44,12 @@ class ClusterForm(forms.ModelForm):
         model = Cluster
         fields = ("name", "kind", "config", "networks", "maintenance", *LIMITS)
 
+    def clean_config(self) -> dict[str, Any]:
+        config = self.cleaned_data["config"]
+        if not isinstance(config, dict):
+            raise forms.ValidationError(_('Settings by name are expected, for example {"uri": "qemu:///system"}.'))
+        return config
+
     def save(self, commit: bool = True) -> Any:
         if secret := self.cleaned_data.get("new_secret"):
             self.instance.secret = secret
