@@ -119,4 +119,4 @@ def loads(clusters: Iterable[Cluster]) -> dict[int, Load]:
 
 def booting(clusters: Iterable[int]) -> QuerySet[Machine]:
     recently = timezone.now() - timedelta(seconds=BOOTING_SECONDS)
-    return Machine.objects.filter(cluster_id__in=list(clusters), state=State.RUNNING, answering_since=None, state_since__gt=recently)
+    return Machine.objects.filter(cluster_id__in=list(clusters), state=State.RUNNING, answering_since=None, on_since__gt=recently)

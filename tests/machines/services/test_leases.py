@@ -158,7 +158,7 @@ def test_limits_of_a_cluster(cluster, world, limits, kind, slot, admitted):
 def test_machines_that_boot_count_until_they_answer(cluster, world):
     cluster.limit_booting = 1
     cluster.save()
-    booting = made(cluster, world, State.RUNNING)
+    booting = made(cluster, world, State.RUNNING, on_since=timezone.now())
     make_operation(made(cluster, world, State.STARTING), slot="boot")
     assert claim_one() is None
     Machine.objects.filter(pk=booting.pk).update(answering_since=timezone.now())
