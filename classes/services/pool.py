@@ -230,5 +230,6 @@ def _destroy_failed(machine: Machine) -> bool:
 
 
 def _current(lab_class: LabClass, places: Sequence[PoolMachine]) -> list[PoolMachine]:
-    """Those of `places` that are in the pool now, read under the lock."""
-    return list(selectors.current_places(lab_class).filter(pk__in=[place.pk for place in places]).select_related("machine", "enrolment__student"))
+    """Those of `places` that are in the pool now, read under the lock, in the order machines are locked in."""
+    found = selectors.current_places(lab_class).filter(pk__in=[place.pk for place in places])
+    return list(found.select_related("machine", "enrolment__student").order_by("machine"))
