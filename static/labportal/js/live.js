@@ -76,10 +76,10 @@ function connect() {
     subscribe();
     // What happened while nobody listened is seen by looking once.
     if (pause > 500) fragments().forEach(refresh);
-    pause = 500;
   });
   socket.addEventListener("message", ({ data }) => {
     const message = JSON.parse(data);
+    pause = 500; // one that opens and closes at once is no connection yet
     if (message.topics) changed(message.topics);
     if (message.seen) seen(message.seen);
     socket.send('{"ok":1}'); // the next message comes only then: a slow page is told less often
