@@ -198,10 +198,10 @@ EMAIL_TIMEOUT = 10
 # In this order, held by a system check (machines.checks):
 # provider call < step slice < worker timeout < lease < queue retry.
 
-PROVIDER_CALL_SECONDS = 20
-SLICE_SECONDS = _read("SLICE_SECONDS", "int", 25)
-WORKER_TIMEOUT_SECONDS = _read("WORKER_TIMEOUT_SECONDS", "int", 45)
-LEASE_SECONDS = _read("LEASE_SECONDS", "int", 60)
+PROVIDER_CALL_SECONDS = 60  # the longest: a write to Proxmox VE
+SLICE_SECONDS = _read("SLICE_SECONDS", "int", 70)
+WORKER_TIMEOUT_SECONDS = _read("WORKER_TIMEOUT_SECONDS", "int", 90)
+LEASE_SECONDS = _read("LEASE_SECONDS", "int", 120)
 OPERATION_ATTEMPTS = 5
 WATCH_SECONDS = _read("WATCH_SECONDS", "float", 1.0)  # between two looks at a cluster
 WORKERS = _read("WORKERS", "int", 4)

@@ -1,4 +1,4 @@
-from .cluster import Cluster, Node, Template, Tier
+from .cluster import BurnedRef, Cluster, Node, Template, TemplateKind, Tier
 from .feed import Change
 from .machine import Machine, Snapshot
 from .operation import ACTIVE, Batch, Heartbeat, Operation, OperationEvent, OperationState, Priority
@@ -6,6 +6,7 @@ from .operation import ACTIVE, Batch, Heartbeat, Operation, OperationEvent, Oper
 __all__ = [
     "ACTIVE",
     "Batch",
+    "BurnedRef",
     "Change",
     "Cluster",
     "Heartbeat",
@@ -17,5 +18,6 @@ __all__ = [
     "Priority",
     "Snapshot",
     "Template",
+    "TemplateKind",
     "Tier",
 ]

@@ -9,6 +9,7 @@ from accounts.fields import EncryptedTextField
 
 class ClusterKind(models.TextChoices):
     LIBVIRT = "libvirt", "libvirt/KVM"
+    PROXMOX = "proxmox", "Proxmox VE"
     SIMULATOR = "simulator", _("Simulator")
 
 
@@ -40,6 +41,7 @@ class Cluster(models.Model):
     # After it was overloaded, by sort of work: {"create": {"to": 2, "at": ISO time}}. Written by services.easing.
     eased = models.JSONField(default=dict, blank=True, editable=False)
     orphans = models.JSONField(default=list, blank=True)  # {ref, name}: with our label and no row; reported, never removed
+    taken = models.JSONField(default=list, blank=True, editable=False)  # numbers of our range that others have
     watcher = models.CharField(max_length=64, blank=True, default="")  # token of the watcher that holds the lease
     watcher_until = models.DateTimeField(null=True, blank=True)
 
@@ -52,6 +54,22 @@ class Cluster(models.Model):
     @property
     def simulated(self) -> bool:
         return self.kind == ClusterKind.SIMULATOR
+
+
+class BurnedRef(models.Model):
+    """A number that no new machine gets for a while: it was ours, or found to be somebody else's.
+    What is done late to the old machine must never meet a new one."""
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="burned")
+    ref = models.CharField(max_length=100)
+    until = models.DateTimeField()
+
+    class Meta:
+        ordering = ["ref"]
+        constraints = [models.UniqueConstraint(fields=["cluster", "ref"], name="burned_once_per_cluster")]
+
+    def __str__(self) -> str:
+        return self.ref
 
 
 class Node(models.Model):
@@ -72,12 +90,18 @@ class Node(models.Model):
         return self.name
 
 
+class TemplateKind(models.TextChoices):
+    VM = "vm", _("Virtual machine")
+    CONTAINER = "container", _("Container")
+
+
 class Template(models.Model):
     """What machines are cloned from. `ref` is the cluster's name for it."""
 
     cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="templates")
     ref = models.CharField(max_length=200)
     name = models.CharField(max_length=100)
+    kind = models.CharField(max_length=10, choices=TemplateKind, default=TemplateKind.VM, editable=False)
     description = models.CharField(max_length=300, blank=True, default="")
     username = models.CharField(max_length=32, default="student", help_text=_("The account that is made in the guest."))
     cores = models.PositiveSmallIntegerField(default=1)

@@ -2,7 +2,7 @@
 
 Rules for whoever writes one:
 
-* Synchronous, and no call takes longer than about 20 s. Slow work is begun, answered with a
+* Synchronous, and no call takes longer than 60 s, and one that only looks not more than 20 s. Slow work is begun, answered with a
   `TaskRef`, and asked after with `poll`. None instead of a TaskRef: it is done already.
 * Every verb may be called twice. Starting what runs, stopping what is off and destroying what
   is gone succeed; creating what exists with our label succeeds and changes nothing.
@@ -72,9 +72,10 @@ class Provider(ABC):
         Raises TemplateMissing, StorageFull, InvalidSpec, ForeignMachine, Busy, OutcomeUnknown."""
 
     @abstractmethod
-    def ensure_configured(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> None:
-        """Bring size, seed and baseline of a machine that is off to what `spec` says.
-        Called after creation; may be called again at any time while it is off."""
+    def ensure_configured(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
+        """Bring size, seed and baseline of a machine that is off to what `spec` says. Called after
+        creation and after a revert, and again after each task it answers, until there is none; may
+        be called again at any time while it is off."""
 
     @abstractmethod
     def begin_start(self, identity: MachineIdentity, ref: str) -> TaskRef | None: ...

@@ -7,6 +7,7 @@ from .errors import Unsupported
 
 # Imported on demand: an SDK that is not installed costs only its own kind.
 KINDS: dict[str, str] = {
+    "proxmox": "machines.providers.proxmox:ProxmoxProvider",
     "libvirt": "machines.providers.libvirt_kvm:LibvirtProvider",
     "simulator": "machines.providers.simulator:SimulatorProvider",
 }

@@ -152,10 +152,16 @@ class NodeInfo:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Everything a cluster has, from one pass of few calls, machines of others included."""
+    """Everything a cluster has, from one pass of few calls, machines of others included.
+
+    `whole` False: some machines of ours may not be recognised yet, so that nothing is concluded
+    from what is not in it. `lag`: what it says of power may be so many seconds old.
+    """
 
     machines: tuple[ObservedMachine, ...]
     nodes: tuple[NodeInfo, ...] = ()
+    whole: bool = True
+    lag: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +171,8 @@ class TemplateInfo:
     disk_gib: float = 0
     description: str = ""
     username: str = ""  # the account the template expects, when it says so
+    kind: str = "vm"  # or "container"
+    seeded: bool = True  # user, password and key can be set in what is made of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,16 +199,21 @@ class Metrics:
 class ConsoleTarget:
     """Where the relay connects to. Never leaves the server.
 
-    Either `host` and `port`, or `path` (a Unix socket).
+    Either `host` and `port`, or `path` (a Unix socket), or `url` (a WebSocket). With a URL: `headers`
+    sign in there; its certificate must be one that `ca` (PEM) signed, or the one with `fingerprint`
+    (SHA-256 in hex), or else one the system trusts. `greeting` is what a terminal is sent first.
     """
 
     kind: ConsoleKind
     host: str = ""
     port: int = 0
     path: str = ""
-    password: str = field(default="", repr=False)
+    url: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    tls: bool = False
+    ca: str = ""
+    fingerprint: str = ""
+    greeting: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +242,8 @@ class Capabilities:
     full_clone: bool = False
     events: bool = False  # tells of changes by itself, see Provider.wait_for_change
     simulated: bool = False
+    numbered: bool = False  # refs are numbers out of a range that is set for the cluster
+    inventory_seconds: float = 0.0  # between two inventories at least, where one costs the cluster much
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ def sync_templates(cluster: Cluster, provider: Provider | None = None) -> list[T
         for ref, info in listed.items():
             if ref not in known:
                 username = {"username": info.username} if info.username else {}
-                Template.objects.create(cluster=cluster, ref=ref, name=info.name[:100], description=info.description[:300], **username)
+                about = {"name": info.name[:100], "description": info.description[:300], "kind": info.kind, "seeded": info.seeded}
+                Template.objects.create(cluster=cluster, ref=ref, **about, **username)
                 changed = True
         for template in known.values():
             if template.present != (template.ref in listed):

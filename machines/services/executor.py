@@ -20,7 +20,7 @@ from machines.models import Operation, OperationState
 from machines.providers.errors import ForeignMachine, OutcomeUnknown, Overloaded, ProviderError, TaskFailed, Transient
 from machines.providers.types import Power
 
-from . import dispatch, easing, leases, steps, transitions
+from . import dispatch, easing, leases, refs, steps, transitions
 from .work import Again, Done, Vanished, Wait, Work
 
 log = logging.getLogger(__name__)
@@ -176,12 +176,17 @@ def _back_off(work: Work, error: ProviderError) -> None:
 
 def _succeed(work: Work, columns: dict[str, Any]) -> None:
     """The last step saw what was asked for: the machine settles as it was seen."""
-    operation, snapshots = work.operation, work.machine.snapshots
+    operation, snapshots, ref = work.operation, work.machine.snapshots, work.machine.ref
     also: Callable[[], object] | None = None
     match Kind(operation.kind):
         case Kind.DESTROY:
             secrets = dict.fromkeys(("password", "ssh_private_key", "ssh_public_key", "ssh_host_key"), "")
-            columns, also = {**columns, **secrets, "ref": "", "endpoints": [], "power": "unknown"}, snapshots.all().delete
+            columns = {**columns, **secrets, "ref": "", "endpoints": [], "power": "unknown"}
+
+            def also() -> None:
+                snapshots.all().delete()
+                refs.burn(work.machine.cluster, ref)
+
         case Kind.SNAPSHOT:
             also = partial(snapshots.filter(name=operation.params["snapshot"]).update, ready=True)
         case Kind.DELETE_SNAPSHOT:

@@ -17,7 +17,7 @@ from machines.providers.base import Provider
 from machines.providers.errors import ProviderError
 from machines.providers.types import Inventory
 
-from . import reconcile, transitions, waiting
+from . import reconcile, refs, transitions, waiting
 from .feed import machine_topics, publish
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def apply(cluster: Cluster, inventory: Inventory, *, began: datetime) -> reconci
             "sighting": alarm.sighting,
             "needed": alarm.needed,
         }
-    _note(cluster, reachable=True, problem=problem, seen_at=began, orphans=_orphans(cluster, plan))
+    _note(cluster, reachable=True, problem=problem, seen_at=began, orphans=_orphans(cluster, plan), taken=_taken(cluster, inventory))
     return plan
 
 
@@ -140,6 +140,15 @@ def _orphans(cluster: Cluster, plan: reconcile.Plan) -> list[dict[str, str]]:
     if new:
         log.warning("cluster %s: %d with our label and no row, left alone: %s", cluster, len(plan.orphans), ", ".join(new))
     return orphans
+
+
+def _taken(cluster: Cluster, inventory: Inventory) -> list[str]:
+    """The numbers of our range that others have."""
+    if not refs.is_numbered(cluster):
+        return []
+    ours, portal = refs.vmids(cluster), settings.PORTAL_ID
+    others = (one.ref for one in inventory.machines if one.identity is None or one.identity.portal != portal)
+    return sorted(ref for ref in others if ref.isdecimal() and int(ref) in ours)
 
 
 def _note(cluster: Cluster, *, reachable: bool, problem: str, **columns: Any) -> None:

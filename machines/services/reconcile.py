@@ -6,7 +6,7 @@ was begun. Nothing is ever deleted, and what has our label but no row is only re
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from machines.lifecycle import STABLE, Event, State
@@ -66,11 +66,12 @@ def plan(known: Iterable[Known], inventory: Inventory, *, portal: str, began: da
     """What to do about `inventory`, which was begun at `began` by the installation `portal`.
     `known` are all machines of the cluster but those destroyed before that."""
     rows = list(known)
+    certain = began - timedelta(seconds=inventory.lag)  # what moved since may be told as it was before
     seen = {(one.identity.key, one.ref): one for one in inventory.machines if one.identity is not None and one.identity.portal == portal}
-    settled = [row for row in rows if row.state in STABLE and row.state is not State.DESTROYED and row.state_since < began]
+    settled = [row for row in rows if row.state in STABLE and row.state is not State.DESTROYED and row.state_since < certain]
 
     expected = [row for row in settled if row.made and row.state in (State.STOPPED, State.RUNNING)]
-    vanished = [row for row in expected if (row.key, row.ref) not in seen]
+    vanished = [row for row in expected if (row.key, row.ref) not in seen] if inventory.whole else []
     unusual = len(vanished) >= UNUSUAL_COUNT and len(vanished) > UNUSUAL_SHARE * len(expected)
     needed = UNUSUAL_SIGHTINGS if unusual else SIGHTINGS
 
@@ -81,7 +82,7 @@ def plan(known: Iterable[Known], inventory: Inventory, *, portal: str, began: da
 
     places = {(row.key, row.ref) for row in rows}
     # One that moves, or moved since, may have another place than we have read, or none any more.
-    moving = {row.key for row in rows if row.state not in STABLE or row.state_since >= began}
+    moving = {row.key for row in rows if row.state not in STABLE or row.state_since >= certain}
     orphans = [one for place, one in seen.items() if place not in places and place[0] not in moving]
     waiting = [row.misses + 1 for row in vanished if row.misses + 1 < needed]
     alarm = Alarm(len(vanished), len(expected), min(waiting)) if unusual and waiting else None

@@ -5,7 +5,6 @@ by looking at the machine, does only what is still missing, and is done when it 
 it is. `Done`, `Wait` and `Again` tell the executor how to go on.
 """
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +17,7 @@ from machines.models import Operation
 from machines.providers.errors import Busy, ForeignMachine, Incomplete, InvalidSpec
 from machines.providers.types import Power, Presence, Sighting, Stage, StopMode
 
-from . import gateway
+from . import gateway, refs
 from .work import Again, Done, Outcome, Wait, Work
 
 MOST_BURNED = 5  # refs found taken by strangers before a person has to look
@@ -35,7 +34,7 @@ def ensure_created(work: Work) -> Outcome:
     machine = work.machine
     if machine.state == State.PENDING:
         # Before the call: after a crash we know where to look.
-        work.commit(event=Event.BEGIN, machine={"ref": machine.ref or str(machine.key)})
+        work.commit(event=Event.BEGIN, machine={"ref": machine.ref or refs.take(machine)})
     seen = work.look()
     match seen:
         case Sighting(presence=Presence.FOREIGN):
@@ -66,15 +65,18 @@ def _burn_ref(work: Work) -> Outcome:
         raise ForeignMachine(f"refs taken by others: {', '.join(burned)}")
     work.checkpoint["burned"] = burned
     work.say(_("Something that is not ours is in the machine's place. It is left alone and another place taken."), "warning")
-    work.commit(machine={"ref": str(uuid.uuid4()), "made_at": None})
+    work.commit(machine={"ref": refs.take(work.machine), "made_at": None})
     return Again()
 
 
 def ensure_configured(work: Work) -> Outcome:
-    if work.look_at_ours().power is not Power.ON:  # one found running was configured before
-        work.still_ours()
-        work.provider.ensure_configured(work.identity, work.machine.ref, gateway.spec(work.machine))
-    return Done()
+    if work.look_at_ours().power is Power.ON:  # one found running was configured before
+        return Done()
+    if work.task_error is not None:
+        raise work.task_error
+    work.still_ours()
+    task = work.provider.ensure_configured(work.identity, work.machine.ref, gateway.spec(work.machine))
+    return Wait([task]) if task else Done()
 
 
 def ensure_on(work: Work) -> Outcome:
@@ -223,7 +225,7 @@ _PLANS: dict[Kind, tuple[Step, ...]] = {
     Kind.STOP: (Step(ensure_off_gracefully, "power", 1800),),
     Kind.FORCE_OFF: (Step(ensure_off, "power", 300),),
     Kind.RESTART: (Step(ensure_restarted, "boot", 300),),
-    Kind.REVERT: (Step(ensure_reverted, "create", 1800),),
+    Kind.REVERT: (Step(ensure_reverted, "create", 1800), Step(ensure_configured, "", 300)),  # snapshots may keep sizes too
     Kind.SNAPSHOT: (Step(ensure_snapshot, "create", 600),),
     Kind.DELETE_SNAPSHOT: (Step(ensure_no_snapshot, "create", 1800),),
     Kind.RESIZE: (Step(ensure_resized, "create", 600),),

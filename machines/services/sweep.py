@@ -14,7 +14,7 @@ from accounts.services import signing_in
 from machines.lifecycle import MOVING, Event
 from machines.models import ACTIVE, Change, Machine, Operation, OperationEvent, OperationState
 
-from . import dispatch, executor, leases, transitions
+from . import dispatch, executor, leases, refs, transitions
 from .feed import operation_topics, publish
 from .work import Work
 
@@ -95,3 +95,4 @@ def trim() -> None:
     """Forget what nobody reads any more."""
     Change.objects.filter(at__lt=timezone.now() - CHANGES_KEPT).delete()
     signing_in.forget_expired()
+    refs.trim()

@@ -106,7 +106,7 @@ class ClusterWatch(threading.Thread):
         try:
             if now >= self._next_inventory:
                 inventory.look(cluster, provider)
-                self._last_inventory, self._next_inventory = now, now + settings.WATCH_SECONDS
+                self._last_inventory, self._next_inventory = now, now + max(settings.WATCH_SECONDS, provider.capabilities.inventory_seconds)
                 if provider.capabilities.templates and now >= self._next_templates:
                     catalog.sync_templates(cluster, provider)
                     self._next_templates = now + TEMPLATES_SECONDS

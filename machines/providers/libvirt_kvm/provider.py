@@ -223,7 +223,7 @@ class LibvirtProvider(LibvirtGuests):
 
         return self._connection.call(create, changes=True)
 
-    def ensure_configured(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> None:
+    def ensure_configured(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
         require_sizes(spec)
         content, digest = seed_image(identity, spec)
 
@@ -243,6 +243,7 @@ class LibvirtProvider(LibvirtGuests):
                 self._define(raw, ref, wanted, spec)
 
         self._connection.call(configure, changes=True)
+        return None
 
     def begin_destroy(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
         def destroy(raw: Any) -> None:

@@ -100,8 +100,9 @@ class SimulatorProvider(Provider):
     def begin_create(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
         return self._begin("create", identity, ref, spec=spec_to_json(spec))
 
-    def ensure_configured(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> None:
+    def ensure_configured(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
         self._ask("configure", identity, ref, spec=spec_to_json(spec))
+        return None
 
     def begin_start(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
         return self._begin("start", identity, ref)

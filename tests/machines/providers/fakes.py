@@ -184,11 +184,12 @@ class FakeProvider(Provider):
 
         return self._call("create", create)
 
-    def ensure_configured(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> None:
+    def ensure_configured(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
         def configure() -> None:
             self._ours(identity, ref).spec = spec
 
         self._call("configure", configure)
+        return None
 
     def begin_start(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
         return self._power("start", identity, ref, Power.ON)
