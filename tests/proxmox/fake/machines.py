@@ -42,6 +42,8 @@ class MachineRules:
         info = match.methods[request.method]
         declared = (info.get("parameters") or {}).get("properties", {})
         self.check_permissions(request[USER], info.get("permissions"), {**request.query, **match.params}, declared)
+        if (node := match.params["node"]) not in self.nodes:
+            raise die(f"hostname lookup '{node}' failed - failed to get address info for: {node}: Name or service not known")
         return super()._vm(request, priv)
 
     # -- clone -------------------------------------------------------------------------------

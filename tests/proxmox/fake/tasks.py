@@ -190,6 +190,6 @@ class TaskRules:
                 and (not values.get("errors") or (not running and task["exitstatus"] != "OK"))
             )
 
-        found = sorted((task for task in self.tasklog if wanted(task)), key=lambda task: -task["starttime"])
+        found = sorted(filter(wanted, reversed(self.tasklog)), key=lambda task: -task["starttime"])
         start = values.get("start", 0)
         return ok([self._task_view(task, True) for task in found[start : start + values.get("limit", 50)]])
