@@ -1,8 +1,12 @@
 """Who works at an operation. A worker takes one with a lease and writes only while it holds it."""
 
+import hashlib
+import os
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
@@ -66,7 +70,7 @@ def _take(candidates: list[_Candidate], most: int) -> str | None:
     the token of the lease."""
     if not candidates:
         return None
-    now, token = timezone.now(), uuid.uuid4().hex
+    now, token = timezone.now(), _token()
     with transaction.atomic():
         load = loads(Cluster.objects.select_for_update().order_by("pk"))
         waiting = set(Operation.objects.filter(pk__in=[one.pk for one in candidates], state=OperationState.QUEUED).values_list("pk", "slot"))
@@ -97,9 +101,42 @@ def give_back(operations: list[Operation]) -> None:
         )
 
 
+def _token() -> str:
+    """Random, and it says which process holds the lease: one that was killed is found out at once
+    where somebody who can see processes looks, and not only when the lease ends."""
+    return f"{_computer()}.{os.getpid()}.{_begun(os.getpid())}.{uuid.uuid4().hex}"
+
+
+def is_orphan(lease: str) -> bool:
+    """Whether the holder is known to be gone. False where that cannot be known: it is on another
+    computer, or in another container."""
+    computer, _, rest = lease.partition(".")
+    pid, _, rest = rest.partition(".")
+    return bool(computer) and computer == _computer() and pid.isdecimal() and _begun(int(pid)) != rest.partition(".")[0]
+
+
+@cache
+def _computer() -> str:
+    """Names what process ids mean something in: this boot of this computer, and the container."""
+    try:
+        boot, container = Path("/proc/sys/kernel/random/boot_id").read_text(), Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return ""
+    return hashlib.sha256(f"{boot} {container}".encode()).hexdigest()[:8]
+
+
+def _begun(pid: int) -> str:
+    """When the process was begun, as proc(5) counts; empty for one that has ended."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else fields[18]
+
+
 def take_over(operation: Operation) -> bool:
     """Lease an operation whose worker let its lease run out. False: somebody was quicker."""
-    token, now = uuid.uuid4().hex, timezone.now()
+    token, now = _token(), timezone.now()
     taken = Operation.objects.filter(pk=operation.pk, state=operation.state, lease=operation.lease, lease_until=operation.lease_until).update(
         state=OperationState.RUNNING, lease=token, lease_until=now + timedelta(seconds=settings.LEASE_SECONDS)
     )

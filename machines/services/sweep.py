@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -40,7 +41,9 @@ def sweep() -> None:
 def resume_abandoned() -> int:
     """Give operations whose worker disappeared to another one, or end those that were tried
     often enough. Returns how many it found."""
-    abandoned = Operation.objects.filter(state=OperationState.RUNNING, lease_until__lt=timezone.now()).select_related("machine__cluster", "batch")
+    running = Operation.objects.filter(state=OperationState.RUNNING)
+    orphans = [pk for pk, lease in running.values_list("pk", "lease") if leases.is_orphan(lease)]
+    abandoned = running.filter(Q(lease_until__lt=timezone.now()) | Q(pk__in=orphans)).select_related("machine__cluster", "batch")
     found = 0
     for operation in abandoned.order_by("pk")[:AT_ONCE]:
         if not leases.take_over(operation):

@@ -19,11 +19,11 @@ pytestmark = pytest.mark.django_db
 # -- leases ----------------------------------------------------------------------------------------
 
 
-def test_a_worker_that_lost_its_lease_calls_nothing_and_writes_nothing(cluster, world, carry_on):
+def test_a_worker_that_lost_its_lease_calls_nothing_and_writes_nothing(cluster, world, carry_on, settings):
     machine = made(cluster, world)
     operation = requests.start(machine, acting_user=None)
     zombie = claim_one()
-    with time_machine.travel(timezone.now() + timedelta(seconds=61)):
+    with time_machine.travel(timezone.now() + timedelta(seconds=settings.LEASE_SECONDS + 1)):
         assert sweep.resume_abandoned() == 1
         carry_on(operation)
         world.calls.clear()
@@ -35,10 +35,10 @@ def test_a_worker_that_lost_its_lease_calls_nothing_and_writes_nothing(cluster, 
         leases.write(zombie, state="failed")
 
 
-def test_a_worker_whose_lease_ran_out_acts_no_more_even_before_the_sweep_came(cluster, world):
+def test_a_worker_whose_lease_ran_out_acts_no_more_even_before_the_sweep_came(cluster, world, settings):
     requests.start(made(cluster, world), acting_user=None)
     late = claim_one()
-    with time_machine.travel(timezone.now() + timedelta(seconds=61)):
+    with time_machine.travel(timezone.now() + timedelta(seconds=settings.LEASE_SECONDS + 1)):
         executor.run_batch([late])
     assert "start" not in world.calls and Operation.objects.get().state == OperationState.RUNNING
 
@@ -48,7 +48,7 @@ def test_an_operation_that_kills_its_workers_is_given_up(cluster, world, setting
     with time_machine.travel(timezone.now()) as clock:
         for _ in range(settings.OPERATION_ATTEMPTS):
             assert claim_one() == operation
-            clock.shift(61)
+            clock.shift(settings.LEASE_SECONDS + 1)
             sweep.sweep()
         assert claim_one() is None
     operation.refresh_from_db()

@@ -1,5 +1,7 @@
 """What is mended after crashes that the executor cannot see."""
 
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -14,7 +16,7 @@ from machines import tasks
 from machines.checks import timings
 from machines.lifecycle import State
 from machines.models import Change, Heartbeat, Machine, Operation, OperationState
-from machines.services import dispatch, heartbeats, sweep
+from machines.services import dispatch, heartbeats, leases, sweep
 from tests.factories import make_machine, make_operation
 
 pytestmark = pytest.mark.django_db
@@ -54,6 +56,25 @@ def test_a_lease_that_still_runs_is_left_alone():
         assert sweep.resume_abandoned() == 0
     operation.refresh_from_db()
     assert (operation.state, operation.lease, operation.attempt) == (OperationState.QUEUED, "", 1)
+
+
+def test_what_a_killed_worker_of_this_computer_held_is_resumed_at_once():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as worker:
+        lease = f"{leases._computer()}.{worker.pid}.{leases._begun(worker.pid)}.1"
+        elsewhere = f"00000000.{worker.pid}.{leases._begun(worker.pid)}.2"
+        later = timezone.now() + timedelta(minutes=2)
+        held, unknown = (make_operation(state="running", lease=token, lease_until=later, attempt=1) for token in (lease, elsewhere))
+        assert not leases.is_orphan(lease) and sweep.resume_abandoned() == 0
+        worker.kill()
+    assert leases.is_orphan(lease) and sweep.resume_abandoned() == 1
+    for operation in (held, unknown):
+        operation.refresh_from_db()
+    assert (held.state, unknown.state) == (OperationState.QUEUED, OperationState.RUNNING)
+
+
+@pytest.mark.parametrize("lease", ["", "a", "..", "a.b.c.d", f"{leases._computer()}.x.1.2"])
+def test_a_lease_that_says_nothing_of_its_holder_is_no_orphan(lease):
+    assert not leases.is_orphan(lease)
 
 
 def test_what_is_due_is_rung_for_and_nothing_else():
@@ -112,9 +133,9 @@ def test_what_nobody_reads_any_more_is_forgotten():
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("SLICE_SECONDS", 20, "SLICE_SECONDS (20) must be more than PROVIDER_CALL_SECONDS (20)."),
-        ("WORKER_TIMEOUT_SECONDS", 10, "WORKER_TIMEOUT_SECONDS (10) must be more than SLICE_SECONDS (25)."),
-        ("LEASE_SECONDS", 45, "LEASE_SECONDS (45) must be more than WORKER_TIMEOUT_SECONDS (45)."),
+        ("SLICE_SECONDS", 60, "SLICE_SECONDS (60) must be more than PROVIDER_CALL_SECONDS (60)."),
+        ("WORKER_TIMEOUT_SECONDS", 10, "WORKER_TIMEOUT_SECONDS (10) must be more than SLICE_SECONDS (70)."),
+        ("LEASE_SECONDS", 90, "LEASE_SECONDS (90) must be more than WORKER_TIMEOUT_SECONDS (90)."),
         ("LEASE_SECONDS", 300, "QUEUE_RETRY_SECONDS (300) must be more than LEASE_SECONDS (300)."),
     ],
 )
