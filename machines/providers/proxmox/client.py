@@ -1,0 +1,353 @@
+"""The API of one cluster, called by one thread: signing in, failing over, and errors that are ours.
+
+Two rules above all. A write is sent once: where its outcome is not known, `OutcomeUnknown` says so and the
+caller looks. And no secret leaves: not in an error, not in a log.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from proxmoxer.core import ProxmoxResource, ResourceException
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from machines.providers.errors import AuthFailed, InvalidSpec, OutcomeUnknown, ProviderError, Unreachable
+
+from . import tls
+from .answers import NoQuorum, clean, refusal
+from .breakers import Breakers
+
+CONNECT_SECONDS = 5.0
+LOOK_SECONDS = 10.0  # of one reading at one endpoint
+LOOK_ALTOGETHER_SECONDS = 18.0
+WRITE_SECONDS = 60.0  # Proxmox VE itself gives up after 30 s, and a lock may be waited for before that
+IDLE_SECONDS = 3.0  # pveproxy closes idle connections after 5 s: a write on one of those would end in doubt
+RENEW_SECONDS = 3600.0  # tickets live for two hours and renew themselves before that
+VERSION_SECONDS = 3600.0
+DEFAULT_PORT = 8006
+SECRET_PARAMETERS = frozenset({"password", "cipassword", "ticket", "vncticket", "tfa-challenge"})
+_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
+
+shared_breakers = Breakers()
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a password was changed into. `made` on the monotonic clock."""
+
+    user: str
+    text: str
+    csrf: str
+    made: float
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Cookie": f"PVEAuthCookie={quote(self.text, safe='')}", "CSRFPreventionToken": self.csrf}
+
+
+class SecondFactorWanted(AuthFailed):
+    default = "This account asks for a second factor, which cannot be given here."
+
+
+class _Silence(Exception):
+    """No usable answer came. `sent`: the request may have arrived. `certain`: the endpoint is down, or not whom we trust."""
+
+    def __init__(self, error: Unreachable, *, sent: bool, certain: bool = False, counts: bool = True) -> None:
+        self.error, self.sent, self.certain, self.counts = error, sent, certain, counts
+        super().__init__(error.detail)
+
+
+class _NotJson(Exception):
+    pass
+
+
+class _Answers:
+    """Reads answers for proxmoxer, whose own reader passes on what is no JSON as if it were data."""
+
+    def loads(self, response: requests.Response) -> Any:
+        body = self.loads_errors(response)
+        if body is None or "data" not in body:
+            raise _NotJson(f"{response.status_code} without data")
+        return body["data"]
+
+    def loads_errors(self, response: requests.Response) -> dict[str, Any] | None:
+        try:
+            body = json.loads(response.content)
+        except ValueError:
+            return None
+        return body if isinstance(body, dict) else None
+
+
+class _Session(requests.Session):
+    def __init__(self, trust: tls.Trust) -> None:
+        super().__init__()
+        self.trust_env = False  # neither proxies, nor .netrc, nor REQUESTS_CA_BUNDLE
+        self.seconds = LOOK_SECONDS
+        self.mount("https://", tls.TrustingAdapter(trust))
+        self.headers["Accept"] = "application/json"
+        self._used = 0.0
+
+    def request(self, method: str, url: str, **more: Any) -> requests.Response:  # type: ignore[override]
+        if time.monotonic() - self._used > IDLE_SECONDS:
+            self.close()  # its connections; it makes new ones
+        try:
+            answer = super().request(method, url, timeout=(min(CONNECT_SECONDS, self.seconds), self.seconds), allow_redirects=False, **more)
+        finally:
+            self._used = time.monotonic()
+        if 300 <= answer.status_code < 400:
+            raise _NotJson(f"{answer.status_code} {answer.reason}")
+        return answer
+
+
+class Client:
+    """One per thread and cluster. `secret` is the API token's, or the password where `config` names no token.
+
+    Raises InvalidSpec where the settings cannot be used; that is all it does before the first call.
+    """
+
+    def __init__(self, config: Mapping[str, Any], secret: str, *, breakers: Breakers = shared_breakers) -> None:
+        self.config = config
+        self.user = str(config.get("user") or "")
+        self.token_name = str(config.get("token_name") or "")
+        self._secret = secret.strip()
+        self._trust = tls.Trust.of(config)
+        self.endpoints = tuple(dict.fromkeys(_endpoint(text) for text in config.get("endpoints") or ()))
+        if not self.endpoints:
+            raise InvalidSpec(message="The cluster has no endpoint.")
+        if self.token_name and not re.fullmatch(r"[!-~]+", self.user + self.token_name + self._secret):
+            raise InvalidSpec(message="The API token has characters that no token has.")
+        self._breakers = breakers
+        self._session = _Session(self._trust)
+        self._current = self.endpoints[0]
+        self._pinned = False
+        self._ticket: Ticket | None = None
+        self._version: tuple[tuple[int, int], float] | None = None
+
+    def only(self, endpoint: str) -> "Client":
+        """The same account at one endpoint, whatever is known of it: to try it."""
+        return Client({**self.config, "endpoints": [endpoint]}, self._secret, breakers=Breakers())
+
+    def close(self) -> None:
+        self._session.close()
+
+    # -- calls -------------------------------------------------------------------------------
+
+    def get(self, path: str, /, **values: Any) -> Any:
+        """The data of the answer. An endpoint that does not answer is followed by the next one. Raises Unreachable, AuthFailed, TaskFailed …"""
+        return self._call("GET", path, values)
+
+    def post(self, path: str, /, **values: Any) -> Any:
+        """Sent once. Raises OutcomeUnknown where it may have been done, else as `get`, Busy, Overloaded, StorageFull, InvalidSpec …"""
+        return self._call("POST", path, values)
+
+    def put(self, path: str, /, **values: Any) -> Any:
+        return self._call("PUT", path, values)
+
+    def delete(self, path: str, /, **values: Any) -> Any:
+        return self._call("DELETE", path, values)
+
+    @property
+    def endpoint(self) -> str:
+        """host:port of the last answer. A console stays at the one that opened it."""
+        return self._current
+
+    @contextmanager
+    def pinned(self) -> Iterator["Client"]:
+        """All calls inside go to one endpoint, one that answers now. Raises as `get`."""
+        self._call("GET", "version", {})
+        self._pinned = True
+        try:
+            yield self
+        finally:
+            self._pinned = False
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator["Client"]:
+        """Calls inside wait so long at most for an answer, writes included."""
+        before, self._limit = self._limit, seconds
+        try:
+            yield self
+        finally:
+            self._limit = before
+
+    _limit: float | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What signs in to a WebSocket of this cluster. Secret. Raises as `get`."""
+        if self.token_name:
+            return self._token_headers()
+        if self._ticket is None:
+            self._call("GET", "version", {})
+        assert self._ticket
+        return self._ticket.headers
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Of Proxmox VE, (9, 1). Raises as `get`."""
+        if self._version is None or time.monotonic() - self._version[1] > VERSION_SECONDS:
+            answer = self.get("version")
+            told = str(answer.get("version") or answer.get("release") or "") if isinstance(answer, dict) else ""
+            found = re.match(r"(\d+)(?:[.-](\d+))?", told)
+            if not found:
+                raise Unreachable(clean(told), message="The cluster does not say which version it is of.")
+            self._version = (int(found[1]), int(found[2] or 0)), time.monotonic()
+        return self._version[0]
+
+    # -- which endpoint ------------------------------------------------------------------------
+
+    def _call(self, method: str, path: str, values: Mapping[str, Any]) -> Any:
+        wrote = method != "GET"
+        began = time.monotonic()
+        last: Unreachable | None = None
+        for endpoint in self._order():
+            if last and not wrote and time.monotonic() - began > LOOK_ALTOGETHER_SECONDS - LOOK_SECONDS:
+                break
+            if not self._breakers.allows(self._key(endpoint)):
+                last = last or self._breakers.why(self._key(endpoint))
+                continue
+            try:
+                answer = self._at(endpoint, method, path, values)
+            except _Silence as silence:
+                last = silence.error
+                self._judge(endpoint, silence)
+                if wrote and silence.sent:
+                    raise OutcomeUnknown(last.detail) from None
+                continue
+            except NoQuorum:
+                # Another node may be on the side of the majority. Not this call's business any more.
+                self._breakers.answered(self._key(endpoint))
+                self._current = self.endpoints[(self.endpoints.index(endpoint) + 1) % len(self.endpoints)]
+                raise
+            except ProviderError:
+                self._heard(endpoint)
+                raise
+            except BaseException:
+                self._breakers.left(self._key(endpoint))
+                raise
+            self._heard(endpoint)
+            return answer
+        raise Unreachable(last.detail if last else "", message=last.message if last else "")
+
+    def _order(self) -> list[str]:
+        if self._pinned:
+            return [self._current]
+        place = self.endpoints.index(self._current)
+        return [*self.endpoints[place:], *self.endpoints[:place]]
+
+    def _heard(self, endpoint: str) -> None:
+        self._breakers.answered(self._key(endpoint))
+        self._current = endpoint
+
+    def _judge(self, endpoint: str, silence: _Silence) -> None:
+        if silence.counts:
+            self._breakers.failed(self._key(endpoint), silence.error, certain=silence.certain)
+        else:
+            self._breakers.left(self._key(endpoint))
+
+    def _key(self, endpoint: str) -> tuple[str, tls.Trust]:
+        # With whom is trusted there: new settings are tried at once.
+        return endpoint, self._trust
+
+    # -- one call at one endpoint ----------------------------------------------------------------
+
+    def _at(self, endpoint: str, method: str, path: str, values: Mapping[str, Any]) -> Any:
+        if self.token_name:
+            return self._send(endpoint, method, path, values, self._token_headers())
+        fresh = self._ticket is None
+        ticket = self._signed_in(endpoint)
+        try:
+            return self._send(endpoint, method, path, values, ticket.headers)
+        except AuthFailed as error:
+            if fresh or not error.detail.startswith("401"):
+                raise
+        # Refused before anything was done, so that even a write may be sent again.
+        self._ticket = None
+        return self._send(endpoint, method, path, values, self._signed_in(endpoint).headers)
+
+    def _send(self, endpoint: str, method: str, path: str, values: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
+        wrote = method != "GET"
+        given = {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}
+        secrets = [str(value) for name, value in given.items() if name in SECRET_PARAMETERS]
+        self._session.seconds = self._limit or (WRITE_SECONDS if wrote else LOOK_SECONDS)
+        for name in ("Authorization", "Cookie", "CSRFPreventionToken"):
+            self._session.headers.pop(name, None)
+        self._session.headers.update(headers)
+        resource = ProxmoxResource(base_url=f"https://{endpoint}/api2/json", session=self._session, serializer=_Answers())
+        ask = {"GET": resource.get, "POST": resource.post, "PUT": resource.put, "DELETE": resource.delete}[method]
+        try:
+            return ask(*path.strip("/").split("/"), **given)
+        except ResourceException as error:
+            failed = refusal(error.status_code, _text(error.content), error.errors, wrote=wrote, path=path, secrets=secrets)
+        except _NotJson as error:
+            failed = OutcomeUnknown(str(error)) if wrote else Unreachable(str(error), message="What answers there is not Proxmox VE.")
+        except requests.RequestException as error:
+            raise self._silence(endpoint, path, error) from None
+        finally:
+            self._session.cookies.clear()
+        if isinstance(failed, Unreachable) and not isinstance(failed, NoQuorum):
+            # A node behind this endpoint is not the endpoint's fault.
+            raise _Silence(failed, sent=True, counts=not path.strip("/").startswith("nodes/")) from None
+        raise failed from None
+
+    def _silence(self, endpoint: str, path: str, error: requests.RequestException) -> _Silence:
+        if sentence := tls.refused(error):
+            return _Silence(Unreachable(f"{endpoint}: {clean(sentence)}", message=sentence), sent=False, certain=True)
+        cause = error.args[0] if error.args else None
+        reason = getattr(cause, "reason", None)
+        unsent = isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError | ConnectTimeoutError)
+        invalid = isinstance(error, requests.exceptions.InvalidHeader | requests.exceptions.InvalidURL)
+        detail = f"{endpoint}: {type(reason or error).__name__}"
+        if unsent or invalid:
+            return _Silence(Unreachable(detail), sent=False, certain=True)
+        slow = isinstance(error, requests.ReadTimeout)
+        return _Silence(Unreachable(detail), sent=True, counts=not (slow and path.strip("/").startswith("nodes/")))
+
+    # -- signing in --------------------------------------------------------------------------------
+
+    def _token_headers(self) -> dict[str, str]:
+        return {"Authorization": f"PVEAPIToken={self.user}!{self.token_name}={self._secret}"}
+
+    def _signed_in(self, endpoint: str) -> Ticket:
+        """With a ticket of less than an hour: that of before, one it was changed into, or one for the password."""
+        if self._ticket and time.monotonic() - self._ticket.made > RENEW_SECONDS:
+            old, self._ticket = self._ticket, None
+            with suppress(AuthFailed):
+                self._ticket = self.sign_in(endpoint, self.user, old.text)
+        if self._ticket is None:
+            self._ticket = self.sign_in(endpoint, self.user, self._secret)
+        return self._ticket
+
+    def sign_in(self, endpoint: str, user: str, password: str) -> Ticket:
+        """A ticket for a password, through the connection whose certificate is checked. Raises AuthFailed, SecondFactorWanted."""
+        try:
+            data = self._send(endpoint, "POST", "access/ticket", {"username": user, "password": password}, {})
+        except OutcomeUnknown as error:  # nothing to be in doubt about
+            raise _Silence(Unreachable(error.detail), sent=False) from None
+        except _Silence as silence:
+            silence.sent = False
+            raise
+        if not isinstance(data, dict) or not data.get("ticket"):
+            raise AuthFailed("no ticket in the answer")
+        if data.get("NeedTFA"):
+            raise SecondFactorWanted()
+        return Ticket(str(data.get("username") or user), str(data["ticket"]), str(data.get("CSRFPreventionToken") or ""), time.monotonic())
+
+
+def _endpoint(text: Any) -> str:
+    """'host:port' of what was entered. Raises InvalidSpec."""
+    bare = str(text).strip().removeprefix("https://").rstrip("/")
+    found = _HOST.fullmatch(bare)
+    if not found or not 0 < int(found["port"] or DEFAULT_PORT) < 65536:
+        raise InvalidSpec(clean(bare), message="An endpoint is a host and a port, such as pve1.example.org:8006.")
+    return f"{found['host']}:{found['port'] or DEFAULT_PORT}"
+
+
+def _text(reason: Any) -> str:
+    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason or "")
