@@ -194,7 +194,7 @@ def _lacking(text: str) -> str:
     found = _LACKING.search(text)
     if found:
         privileges = " or ".join(part for part in re.split(r"[|,; ]+", found[2]) if part)
-        return f"The portal's account on the cluster lacks the privilege {privileges} on {found[1]}."
+        return f"The portal's account on the cluster lacks the privilege {privileges} on {clean(found[1])}."
     if pool := re.search(r"pool '([^']*)' does not exist", text):
         return f"The cluster has no pool {clean(pool[1])}."
     if "proper ticket" in text:

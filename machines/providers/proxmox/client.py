@@ -4,7 +4,6 @@ Two rules above all. A write is sent once: where its outcome is not known, `Outc
 caller looks. And no secret leaves: not in an error, not in a log.
 """
 
-import json
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -22,12 +21,12 @@ from machines.providers.errors import AuthFailed, InvalidSpec, OutcomeUnknown, P
 from . import tls
 from .answers import NoQuorum, clean, refusal
 from .breakers import Breakers
+from .transport import NotProxmox, Serializer, Transport
 
-CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 10.0  # of one reading at one endpoint
-LOOK_ALTOGETHER_SECONDS = 18.0
+LEAST_SECONDS = 1.0  # with less no endpoint is tried
+LOOK_ALTOGETHER_SECONDS = 19.0  # at all endpoints that are tried
 WRITE_SECONDS = 60.0  # Proxmox VE itself gives up after 30 s, and a lock may be waited for before that
-IDLE_SECONDS = 3.0  # pveproxy closes idle connections after 5 s: a write on one of those would end in doubt
 RENEW_SECONDS = 3600.0  # tickets live for two hours and renew themselves before that
 VERSION_SECONDS = 3600.0
 DEFAULT_PORT = 8006
@@ -63,48 +62,6 @@ class _Silence(Exception):
         super().__init__(error.detail)
 
 
-class _NotJson(Exception):
-    pass
-
-
-class _Answers:
-    """Reads answers for proxmoxer, whose own reader passes on what is no JSON as if it were data."""
-
-    def loads(self, response: requests.Response) -> Any:
-        body = self.loads_errors(response)
-        if body is None or "data" not in body:
-            raise _NotJson(f"{response.status_code} without data")
-        return body["data"]
-
-    def loads_errors(self, response: requests.Response) -> dict[str, Any] | None:
-        try:
-            body = json.loads(response.content)
-        except ValueError:
-            return None
-        return body if isinstance(body, dict) else None
-
-
-class _Session(requests.Session):
-    def __init__(self, trust: tls.Trust) -> None:
-        super().__init__()
-        self.trust_env = False  # neither proxies, nor .netrc, nor REQUESTS_CA_BUNDLE
-        self.seconds = LOOK_SECONDS
-        self.mount("https://", tls.TrustingAdapter(trust))
-        self.headers["Accept"] = "application/json"
-        self._used = 0.0
-
-    def request(self, method: str, url: str, **more: Any) -> requests.Response:  # type: ignore[override]
-        if time.monotonic() - self._used > IDLE_SECONDS:
-            self.close()  # its connections; it makes new ones
-        try:
-            answer = super().request(method, url, timeout=(min(CONNECT_SECONDS, self.seconds), self.seconds), allow_redirects=False, **more)
-        finally:
-            self._used = time.monotonic()
-        if 300 <= answer.status_code < 400:
-            raise _NotJson(f"{answer.status_code} {answer.reason}")
-        return answer
-
-
 class Client:
     """One per thread and cluster. `secret` is the API token's, or the password where `config` names no token.
 
@@ -115,7 +72,7 @@ class Client:
         self.config = config
         self.user = str(config.get("user") or "")
         self.token_name = str(config.get("token_name") or "")
-        self._secret = secret.strip()
+        self._secret = secret.strip() if self.token_name else secret
         self._trust = tls.Trust.of(config)
         self.endpoints = tuple(dict.fromkeys(_endpoint(text) for text in config.get("endpoints") or ()))
         if not self.endpoints:
@@ -123,9 +80,10 @@ class Client:
         if self.token_name and not re.fullmatch(r"[!-~]+", self.user + self.token_name + self._secret):
             raise InvalidSpec(message="The API token has characters that no token has.")
         self._breakers = breakers
-        self._session = _Session(self._trust)
+        self._transport = Transport(self._trust)
         self._current = self.endpoints[0]
         self._pinned = False
+        self._limit: float | None = None
         self._ticket: Ticket | None = None
         self._version: tuple[tuple[int, int], float] | None = None
 
@@ -134,7 +92,7 @@ class Client:
         return Client({**self.config, "endpoints": [endpoint]}, self._secret, breakers=Breakers())
 
     def close(self) -> None:
-        self._session.close()
+        self._transport.close()
 
     # -- calls -------------------------------------------------------------------------------
 
@@ -169,14 +127,12 @@ class Client:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator["Client"]:
-        """Calls inside wait so long at most for an answer, writes included."""
+        """Calls inside take so long at most, writes included."""
         before, self._limit = self._limit, seconds
         try:
             yield self
         finally:
             self._limit = before
-
-    _limit: float | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -204,14 +160,17 @@ class Client:
 
     def _call(self, method: str, path: str, values: Mapping[str, Any]) -> Any:
         wrote = method != "GET"
-        began = time.monotonic()
+        deadline = time.monotonic() + (self._limit or (WRITE_SECONDS if wrote else LOOK_ALTOGETHER_SECONDS))
         last: Unreachable | None = None
         for endpoint in self._order():
-            if last and not wrote and time.monotonic() - began > LOOK_ALTOGETHER_SECONDS - LOOK_SECONDS:
+            left = deadline - time.monotonic()
+            if left < LEAST_SECONDS:
                 break
-            if not self._breakers.allows(self._key(endpoint)):
-                last = last or self._breakers.why(self._key(endpoint))
+            key = self._key(endpoint)
+            if not self._breakers.allows(key):
+                last = last or self._breakers.why(key)
                 continue
+            self._transport.seconds = left if wrote else min(left, LOOK_SECONDS)
             try:
                 answer = self._at(endpoint, method, path, values)
             except _Silence as silence:
@@ -219,20 +178,17 @@ class Client:
                 self._judge(endpoint, silence)
                 if wrote and silence.sent:
                     raise OutcomeUnknown(last.detail) from None
-                continue
-            except NoQuorum:
-                # Another node may be on the side of the majority. Not this call's business any more.
-                self._breakers.answered(self._key(endpoint))
-                self._current = self.endpoints[(self.endpoints.index(endpoint) + 1) % len(self.endpoints)]
-                raise
-            except ProviderError:
+            except ProviderError as error:
                 self._heard(endpoint)
+                if isinstance(error, NoQuorum):
+                    self._move_on(endpoint)  # another node may be on the side of the majority; the next call will see
                 raise
             except BaseException:
-                self._breakers.left(self._key(endpoint))
+                self._breakers.left(key)
                 raise
-            self._heard(endpoint)
-            return answer
+            else:
+                self._heard(endpoint)
+                return answer
         raise Unreachable(last.detail if last else "", message=last.message if last else "")
 
     def _order(self) -> list[str]:
@@ -248,8 +204,13 @@ class Client:
     def _judge(self, endpoint: str, silence: _Silence) -> None:
         if silence.counts:
             self._breakers.failed(self._key(endpoint), silence.error, certain=silence.certain)
+            self._move_on(endpoint)
         else:
             self._breakers.left(self._key(endpoint))
+
+    def _move_on(self, endpoint: str) -> None:
+        if not self._pinned:
+            self._current = self.endpoints[(self.endpoints.index(endpoint) + 1) % len(self.endpoints)]
 
     def _key(self, endpoint: str) -> tuple[str, tls.Trust]:
         # With whom is trusted there: new settings are tried at once.
@@ -274,23 +235,19 @@ class Client:
     def _send(self, endpoint: str, method: str, path: str, values: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
         wrote = method != "GET"
         given = {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}
-        secrets = [str(value) for name, value in given.items() if name in SECRET_PARAMETERS]
-        self._session.seconds = self._limit or (WRITE_SECONDS if wrote else LOOK_SECONDS)
-        for name in ("Authorization", "Cookie", "CSRFPreventionToken"):
-            self._session.headers.pop(name, None)
-        self._session.headers.update(headers)
-        resource = ProxmoxResource(base_url=f"https://{endpoint}/api2/json", session=self._session, serializer=_Answers())
+        secrets = [self._secret, *(str(value) for name, value in given.items() if name in SECRET_PARAMETERS)]
+        self._transport.headers = headers
+        resource = ProxmoxResource(base_url=f"https://{endpoint}/api2/json", session=self._transport, serializer=Serializer())
         ask = {"GET": resource.get, "POST": resource.post, "PUT": resource.put, "DELETE": resource.delete}[method]
         try:
-            return ask(*path.strip("/").split("/"), **given)
+            return ask(*_parts(path), **given)
         except ResourceException as error:
-            failed = refusal(error.status_code, _text(error.content), error.errors, wrote=wrote, path=path, secrets=secrets)
-        except _NotJson as error:
-            failed = OutcomeUnknown(str(error)) if wrote else Unreachable(str(error), message="What answers there is not Proxmox VE.")
+            failed = refusal(error.status_code, error.content, error.errors, wrote=wrote, path=path, secrets=secrets)
+        except NotProxmox as error:
+            detail = f"{endpoint}: {error}"
+            failed = OutcomeUnknown(detail) if wrote else Unreachable(detail, message="What answers there is not Proxmox VE.")
         except requests.RequestException as error:
             raise self._silence(endpoint, path, error) from None
-        finally:
-            self._session.cookies.clear()
         if isinstance(failed, Unreachable) and not isinstance(failed, NoQuorum):
             # A node behind this endpoint is not the endpoint's fault.
             raise _Silence(failed, sent=True, counts=not path.strip("/").startswith("nodes/")) from None
@@ -319,12 +276,19 @@ class Client:
         if self._ticket and time.monotonic() - self._ticket.made > RENEW_SECONDS:
             old, self._ticket = self._ticket, None
             with suppress(AuthFailed):
-                self._ticket = self.sign_in(endpoint, self.user, old.text)
+                self._ticket = self._sign_in(endpoint, self.user, old.text)
         if self._ticket is None:
-            self._ticket = self.sign_in(endpoint, self.user, self._secret)
+            self._ticket = self._sign_in(endpoint, self.user, self._secret)
         return self._ticket
 
-    def sign_in(self, endpoint: str, user: str, password: str) -> Ticket:
+    def sign_in(self) -> Ticket:
+        """Prove that the password is right, at an endpoint that answers. Raises AuthFailed, SecondFactorWanted, Unreachable."""
+        self._ticket = None
+        self._call("GET", "version", {})
+        assert self._ticket
+        return self._ticket
+
+    def _sign_in(self, endpoint: str, user: str, password: str) -> Ticket:
         """A ticket for a password, through the connection whose certificate is checked. Raises AuthFailed, SecondFactorWanted."""
         try:
             data = self._send(endpoint, "POST", "access/ticket", {"username": user, "password": password}, {})
@@ -340,6 +304,14 @@ class Client:
         return Ticket(str(data.get("username") or user), str(data["ticket"]), str(data.get("CSRFPreventionToken") or ""), time.monotonic())
 
 
+def _parts(path: str) -> list[str]:
+    """Each escaped unless it is already, so that no name in it leads elsewhere. Raises InvalidSpec."""
+    parts = path.strip("/").split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise InvalidSpec(clean(path))
+    return [quote(part, safe="%:!@,;=+~") for part in parts]
+
+
 def _endpoint(text: Any) -> str:
     """'host:port' of what was entered. Raises InvalidSpec."""
     bare = str(text).strip().removeprefix("https://").rstrip("/")
@@ -347,7 +319,3 @@ def _endpoint(text: Any) -> str:
     if not found or not 0 < int(found["port"] or DEFAULT_PORT) < 65536:
         raise InvalidSpec(clean(bare), message="An endpoint is a host and a port, such as pve1.example.org:8006.")
     return f"{found['host']}:{found['port'] or DEFAULT_PORT}"
-
-
-def _text(reason: Any) -> str:
-    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason or "")
