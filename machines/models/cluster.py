@@ -28,6 +28,10 @@ class Cluster(models.Model):
     limit_create = models.PositiveSmallIntegerField(default=4, validators=[MinValueValidator(1)])
     limit_power = models.PositiveSmallIntegerField(default=8, validators=[MinValueValidator(1)])
     limit_per_template = models.PositiveSmallIntegerField(default=4, validators=[MinValueValidator(1)])
+    # The same on one node, and of clones on one storage. 0: no limit.
+    limit_create_per_node = models.PositiveSmallIntegerField(default=0)
+    limit_create_per_storage = models.PositiveSmallIntegerField(default=0)
+    limit_power_per_node = models.PositiveSmallIntegerField(default=0)
     # Machines that are on but do not answer yet. Emulated guests boot quicker four at a time than all at once. 0: no limit.
     limit_booting = models.PositiveSmallIntegerField(default=0)
     stop_deadline = models.PositiveSmallIntegerField(
@@ -110,7 +114,10 @@ class Template(models.Model):
     linked = models.BooleanField(default=True, help_text=_("Clones share the template's disk: made in no time, small."))
     seeded = models.BooleanField(default=True, help_text=_("The guest reads user, password and key from a NoCloud seed."))
     active = models.BooleanField(default=True, help_text=_("Offered to teachers."))
-    present = models.BooleanField(default=True)  # as last seen on the cluster
+    # As last seen on the cluster; `node` and `storage` are empty where clones of it may be made anywhere.
+    present = models.BooleanField(default=True)
+    node = models.CharField(max_length=100, blank=True, default="", editable=False)
+    storage = models.CharField(max_length=100, blank=True, default="", editable=False)
 
     class Meta:
         ordering = ["name"]

@@ -173,6 +173,8 @@ class TemplateInfo:
     username: str = ""  # the account the template expects, when it says so
     kind: str = "vm"  # or "container"
     seeded: bool = True  # user, password and key can be set in what is made of it
+    node: str = ""  # that has to do the cloning
+    storage: str = ""  # of its disk
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from machines.lifecycle import State
-from machines.models import Cluster, Machine, Operation, OperationState
+from machines.models import Cluster, Machine, Operation, OperationState, TemplateKind
 
 # A limit that was lowered because the cluster was overloaded grows by one in so many seconds.
 RECOVERY_SECONDS = 60
@@ -19,15 +20,44 @@ BOOTING_SECONDS = 180
 
 
 def limit(cluster: Cluster, sort: str) -> int:
-    """How much of one sort of work ("create", of it from one "template", "power") may be under way
-    now: as staff set it, or less for a while after the cluster was overloaded."""
+    """How much of one sort of work ("create", "power", or a sort of place) may be under way now: as
+    staff set it, or less for a while after the cluster was overloaded."""
     if sort == "template":
         return min(limit(cluster, "create"), cluster.limit_per_template)
+    if sort in _PLACES:
+        return {"container": 1, "storage": cluster.limit_create_per_storage, "node": cluster.limit_create_per_node}.get(sort, cluster.limit_power_per_node)
     most = cluster.limit_create if sort == "create" else cluster.limit_power
     if (eased := cluster.eased.get(sort)) is None:
         return most
     recovered = int((timezone.now() - datetime.fromisoformat(eased["at"])).total_seconds() // RECOVERY_SECONDS)
     return int(min(most, eased["to"] + recovered))
+
+
+# Where work of one sort gets in each other's way, and which operations are there. A container that is
+# cloned is locked meanwhile, so that its clones can only be made one after the other.
+_PLACES = {
+    "template": "machine__template_id",
+    "container": "machine__template_id",
+    "node": "machine__template__node",  # clones are the work of the node that has the template
+    "storage": "machine__template__storage",
+    "power node": "machine__node",
+}
+WHERE = ("machine__template_id", "machine__template__kind", "machine__template__node", "machine__template__storage", "machine__node")
+Place = tuple[str, int | str]  # sort and name
+
+
+def places(cluster: Cluster, slot: str, template: int, kind: str, template_node: str, storage: str, node: str) -> list[Place]:
+    """The places with a limit where an operation with these columns (`WHERE`) works."""
+    if slot in ("power", "boot"):
+        return [("power node", node)] if node and cluster.limit_power_per_node else []
+    if slot != "create":
+        return []
+    found: list[Place] = [("container" if kind == TemplateKind.CONTAINER else "template", template)]
+    if template_node and cluster.limit_create_per_node:
+        found.append(("node", template_node))
+    if storage and cluster.limit_create_per_storage:
+        found.append(("storage", storage))
+    return found
 
 
 @dataclass(slots=True)
@@ -37,7 +67,7 @@ class Load:
     cluster: Cluster
     alone: bool = True  # the only cluster that was asked about
     slots: Counter[str] = field(default_factory=Counter)
-    creating: Counter[int] = field(default_factory=Counter)  # by template
+    held: Counter[Place] = field(default_factory=Counter)
     in_hand: int = 0  # operations a worker is at right now
     booting: int = 0
 
@@ -66,9 +96,8 @@ class Load:
         return full
 
     @property
-    def full_templates(self) -> list[int]:
-        most = limit(self.cluster, "template")
-        return [template for template, count in self.creating.items() if count >= most]
+    def full_places(self) -> list[Place]:
+        return [place for place, count in self.held.items() if count >= limit(self.cluster, place[0])]
 
     def held_back(self) -> Q:
         """The operations of this cluster that must wait."""
@@ -76,19 +105,21 @@ class Load:
         if self.closed:
             return here
         waits = here & Q(slot__in=self.full_slots)
-        if full := self.full_templates:
-            waits |= here & Q(slot="create", machine__template_id__in=full)
+        for sort, name in self.full_places:
+            slots = ["power", "boot"] if sort == "power node" else ["create"]
+            waits |= here & Q(slot__in=slots, **{_PLACES[sort]: name})
         if self.cluster.maintenance:
             waits |= here & Q(started_at=None)
         return waits
 
-    def admit(self, *, slot: str, template: int, begun: bool) -> bool:
+    def admit(self, *, slot: str, where: Iterable[Any], begun: bool) -> bool:
         """Whether an operation of this cluster may run now: `held_back` for a single one, which
-        counts from then on."""
-        if self.closed or slot in self.full_slots or (self.cluster.maintenance and not begun) or (slot == "create" and template in self.full_templates):
+        counts from then on. `where` are its columns `WHERE`."""
+        here = places(self.cluster, slot, *where)
+        if self.closed or slot in self.full_slots or (self.cluster.maintenance and not begun) or set(here) & set(self.full_places):
             return False
         self.slots[slot] += 1
-        self.creating[template] += slot == "create"
+        self.held.update(here)
         self.in_hand += 1
         return True
 
@@ -99,15 +130,15 @@ def loads(clusters: Iterable[Cluster]) -> dict[int, Load]:
     found = {cluster.pk: Load(cluster, alone=len(rows) == 1) for cluster in rows}
     under_way = (
         Operation.objects.filter(state__in=[OperationState.RUNNING, OperationState.WAITING], machine__cluster_id__in=list(found))
-        .values_list("machine__cluster_id", "machine__template_id", "slot", "state")
+        .values_list("machine__cluster_id", "slot", "state", *WHERE)
         .order_by()
         .annotate(count=Count("pk"))
     )
-    for cluster, template, slot, state, count in under_way:
+    for cluster, slot, state, *where, count in under_way:
         load = found[cluster]
         load.slots[slot] += count
-        if slot == "create":
-            load.creating[template] += count
+        for place in places(load.cluster, slot, *where):
+            load.held[place] += count
         if state == OperationState.RUNNING:
             load.in_hand += count
     limited = [pk for pk, load in found.items() if load.cluster.limit_booting]

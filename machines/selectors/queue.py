@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from machines.models import Operation, OperationState
 
-from .load import Load, limit, loads
+from .load import WHERE, Load, limit, loads, places
 
 _RECENT = 20  # past runs that tell how long the next one takes
 
@@ -69,12 +69,8 @@ def _reason(operation: Operation, load: Load) -> str:
         return _("The cluster does not answer at the moment. It goes on as soon as it does.")
     if cluster.maintenance and operation.started_at is None:
         return _("Nothing new is begun on this cluster during its maintenance.")
-    templates_bind = cluster.limit_per_template <= limit(cluster, "create")
-    if operation.slot == "create" and templates_bind and operation.machine.template_id in load.full_templates:
-        most = limit(cluster, "template")
-        return ngettext(
-            "At most %(count)d machine at a time is made from this template.", "At most %(count)d machines at a time are made from this template.", most
-        ) % {"count": most}
+    if place := _full_place(operation, load):
+        return _of_place(place, limit(cluster, place))
     if operation.slot not in load.full_slots:
         return ""
     if operation.slot == "create":
@@ -93,3 +89,36 @@ def _reason(operation: Operation, load: Load) -> str:
         "At most %(count)d machines at a time are switched on or off on this cluster.",
         most,
     ) % {"count": most}
+
+
+def _full_place(operation: Operation, load: Load) -> str:
+    """The sort of place that is full and that this operation has to work at; empty for none. A
+    template is not named where the cluster takes no more of all templates together."""
+    cluster, full = load.cluster, set(load.full_places)
+    if cluster.limit_per_template > limit(cluster, "create"):
+        full = {(sort, name) for sort, name in full if sort != "template"}
+    where = Operation.objects.filter(pk=operation.pk).values_list(*WHERE).get()
+    return next((place[0] for place in places(cluster, operation.slot, *where) if place in full), "")
+
+
+def _of_place(sort: str, most: int) -> str:
+    match sort:
+        case "template":
+            text = ngettext(
+                "At most %(count)d machine at a time is made from this template.", "At most %(count)d machines at a time are made from this template.", most
+            )
+        case "container":
+            text = _("Containers are made from this template one after the other.")
+        case "storage":
+            text = ngettext(
+                "At most %(count)d machine at a time is made on this storage.", "At most %(count)d machines at a time are made on this storage.", most
+            )
+        case "node":
+            text = ngettext("At most %(count)d machine at a time is made on this node.", "At most %(count)d machines at a time are made on this node.", most)
+        case _:
+            text = ngettext(
+                "At most %(count)d machine at a time is switched on or off on this node.",
+                "At most %(count)d machines at a time are switched on or off on this node.",
+                most,
+            )
+    return text % {"count": most}

@@ -1,9 +1,12 @@
 """The templates of a cluster, as rows that staff describe and teachers choose from."""
 
+from typing import Any
+
 from django.db import transaction
 
 from machines.models import Cluster, Template
 from machines.providers.base import Provider
+from machines.providers.types import TemplateInfo
 
 from . import gateway
 from .feed import publish
@@ -23,16 +26,21 @@ def sync_templates(cluster: Cluster, provider: Provider | None = None) -> list[T
         for ref, info in listed.items():
             if ref not in known:
                 username = {"username": info.username} if info.username else {}
-                about = {"name": info.name[:100], "description": info.description[:300], "kind": info.kind, "seeded": info.seeded}
+                about = {"name": info.name[:100], "description": info.description[:300], "seeded": info.seeded, **_seen(info)}
                 Template.objects.create(cluster=cluster, ref=ref, **about, **username)
                 changed = True
         for template in known.values():
-            if template.present != (template.ref in listed):
-                Template.objects.filter(pk=template.pk).update(present=template.ref in listed)
+            seen = _seen(listed.get(template.ref))
+            if any(getattr(template, column) != value for column, value in seen.items()):
+                Template.objects.filter(pk=template.pk).update(**seen)
                 changed = True
         if changed:
             publish(f"cluster:{cluster.pk}")
     return list(cluster.templates.filter(present=True))
+
+
+def _seen(info: TemplateInfo | None) -> dict[str, Any]:
+    return {"present": True, "kind": info.kind, "node": info.node[:100], "storage": info.storage[:100]} if info else {"present": False}
 
 
 def import_template(cluster: Cluster, path: str, name: str) -> Template:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -15,7 +16,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from machines.models import Cluster, Operation, OperationState
-from machines.selectors.load import loads
+from machines.selectors.load import WHERE, loads
 
 
 class LeaseLost(Exception):
@@ -46,8 +47,8 @@ class _Candidate:
     slot: str
     begun: bool
     attempt: int
-    template: int
     cluster: int
+    where: tuple[Any, ...]  # machines.selectors.load.WHERE
 
 
 def _candidates(most: int) -> list[_Candidate]:
@@ -59,9 +60,9 @@ def _candidates(most: int) -> list[_Candidate]:
     waits = Q(pk=None)
     for load in loads(Cluster.objects.all()).values():
         waits |= load.held_back()
-    columns = ("pk", "slot", "started_at", "attempt", "machine__template_id", "machine__cluster_id")
+    columns = ("pk", "slot", "started_at", "attempt", "machine__cluster_id", *WHERE)
     found = due.exclude(waits).order_by(_BEGUN_FIRST, "priority", "pk").values_list(*columns)[: most + settings.WORKERS]
-    return [_Candidate(pk, slot, started_at is not None, attempt, template, cluster) for pk, slot, started_at, attempt, template, cluster in found]
+    return [_Candidate(pk, slot, started_at is not None, attempt, cluster, tuple(where)) for pk, slot, started_at, attempt, cluster, *where in found]
 
 
 def _take(candidates: list[_Candidate], most: int) -> str | None:
@@ -79,7 +80,7 @@ def _take(candidates: list[_Candidate], most: int) -> str | None:
             alone = one.attempt > 0
             if (one.pk, one.slot) not in waiting or (chosen and (alone or one.cluster != chosen[0].cluster)):
                 continue
-            if load[one.cluster].admit(slot=one.slot, template=one.template, begun=one.begun):
+            if load[one.cluster].admit(slot=one.slot, where=one.where, begun=one.begun):
                 chosen.append(one)
                 if alone or len(chosen) == most:
                     break

@@ -155,6 +155,29 @@ def test_limits_of_a_cluster(cluster, world, limits, kind, slot, admitted):
     assert claimed == admitted
 
 
+@pytest.mark.parametrize(
+    ("limits", "template", "kind", "admitted"),
+    [
+        ({"limit_create_per_node": 2}, {"node": "pve1"}, Kind.PROVISION, 2),
+        ({"limit_create_per_node": 2}, {}, Kind.PROVISION, 4),
+        ({"limit_create_per_storage": 3}, {"storage": "shared"}, Kind.PROVISION, 3),
+        ({"limit_create_per_node": 2, "limit_create_per_storage": 1}, {"node": "pve1", "storage": "shared"}, Kind.PROVISION, 1),
+        ({}, {"kind": "container"}, Kind.PROVISION, 1),
+        ({"limit_power_per_node": 2}, {}, Kind.START, 2),
+    ],
+)
+def test_limits_of_the_places_of_a_cluster(cluster, limits, template, kind, admitted):
+    for row, columns in ((cluster, limits), (cluster.templates.get(), template)):
+        for name, value in columns.items():
+            setattr(row, name, value)
+        row.save()
+    for _ in range(5):
+        machine = make_machine(template=cluster.templates.get(), state=State.STARTING, node="pve2")
+        make_operation(machine, kind=kind, slot="create" if kind == Kind.PROVISION else "boot")
+    batch = leases.claim(8)
+    assert len(batch) == admitted and leases.claim(8) == []
+
+
 def test_machines_that_boot_count_until_they_answer(cluster, world):
     cluster.limit_booting = 1
     cluster.save()
