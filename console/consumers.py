@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from channels.db import database_sync_to_async
 
@@ -17,11 +17,15 @@ from accounts.presence import Rounds, visit
 from console.credit import Credit
 from console.endings import ENDINGS
 from console.models import ConsoleTicket
+from console.policies import has_text_console
 from console.relay import bridge
 from console.relay.endings import Ending, RelayError, Stop
+from console.relay.flow import Terminal
 from console.relay.ssh import open_ssh
+from console.relay.termproxy import open_termproxy
 from console.relay.vnc import VncConnection, connect_vnc
 from console.services import targets, tickets
+from machines.models import Machine
 from machines.providers.types import ConsoleKind
 from machines.services.refusal import Refused
 
@@ -35,8 +39,10 @@ TICKET = "ticket."
 # Whether open consoles may stay so.
 rights: Rounds[int] = Rounds(tickets.review, seconds=10)
 
-OPENERS = 8  # screens of one cluster that are opened at the same time
+OPENERS = 8  # consoles of one cluster that are opened at the same time
+COLUMNS, ROWS = 80, 24  # of a terminal until the page says its size, which it does at once
 
+Target = TypeVar("Target")
 Scope = dict[str, Any]
 Carry = Callable[[ConsoleTicket, bridge.Receive, bridge.Send, Stop], Awaitable[Ending]]
 
@@ -87,7 +93,7 @@ async def _serve(kind: ConsoleKind, carry: Carry, scope: Scope, receive: bridge.
 
 @cache
 def _openers(cluster: int) -> ThreadPoolExecutor:
-    """Opening a screen waits for the hypervisor. These threads keep that away from everything else,
+    """Opening a console waits for the hypervisor. These threads keep that away from everything else,
     and a cluster that does not answer keeps nobody waiting but its own."""
     return ThreadPoolExecutor(max_workers=OPENERS, thread_name_prefix=f"open-console-{cluster}")
 
@@ -104,19 +110,43 @@ async def _carry_screen(ticket: ConsoleTicket, receive: bridge.Receive, send: br
 
 
 async def _open_screen(ticket: ConsoleTicket) -> VncConnection:
-    machine = ticket.machine
-    find = database_sync_to_async(targets.screen, thread_sensitive=False, executor=_openers(machine.cluster_id))
-    return await connect_vnc(await find(machine, view_only=ticket.view_only))
+    return await connect_vnc(await _asked(targets.screen, ticket.machine, view_only=ticket.view_only))
 
 
 async def _carry_terminal(ticket: ConsoleTicket, receive: bridge.Receive, send: bridge.Send, stop: Stop) -> Ending:
-    target = targets.terminal(ticket.machine)
-    session = await open_ssh(target, 80, 24)  # the page says its size at once
-    if target.host_key is None and not await database_sync_to_async(targets.pin_host_key)(ticket.machine, session.host_key):
+    session = await _open_terminal(ticket.machine)
+    credit = Credit(receive, send)
+    return await bridge.bridge_terminal(credit.receive, credit.send, session, stop=stop)
+
+
+async def _open_terminal(machine: Machine) -> Terminal:
+    """A shell in the guest, or else the text console of the hypervisor's own, where there is one."""
+    try:
+        target = targets.shell(machine)
+    except Refused as refusal:
+        if not has_text_console(machine):
+            raise
+        return await _open_text_console(machine, refusal)
+    session = await open_ssh(target, COLUMNS, ROWS)
+    if target.host_key is None and not await database_sync_to_async(targets.pin_host_key)(machine, session.host_key):
         session.close()
         raise RelayError(Ending.HOST_KEY, "two first contacts saw two keys")
-    credit = Credit(receive, send)
-    return await bridge.bridge_ssh(credit.receive, credit.send, session, stop=stop)
+    return session
+
+
+async def _open_text_console(machine: Machine, no_shell: Refused) -> Terminal:
+    """Raises Refused: `no_shell` where this machine has no such console either."""
+    try:
+        target = await _asked(targets.text_console, machine)
+    except Refused as refusal:
+        raise (no_shell if refusal.code == "no_terminal" else refusal) from refusal.__cause__
+    return await open_termproxy(target, COLUMNS, ROWS)
+
+
+async def _asked(find: Callable[..., Target], machine: Machine, **options: Any) -> Target:
+    """The hypervisor's answer, waited for in the threads of its cluster."""
+    answer: Target = await database_sync_to_async(find, thread_sensitive=False, executor=_openers(machine.cluster_id))(machine, **options)
+    return answer
 
 
 async def _redeem(scope: Scope, token: str, kind: ConsoleKind) -> ConsoleTicket:

@@ -42,6 +42,7 @@ ENDINGS: dict[str, Ending] = dict(
         _relayed(Relayed.TOO_SLOW, _("The connection stood still for too long."), again=True),
         _relayed(Relayed.PROTOCOL, _("The machine does not speak as a console should. Tell the staff.")),
         _relayed(Relayed.BAD_INPUT, _("The browser sent something that is no console input. Reload the page.")),
+        _relayed(Relayed.CERTIFICATE, _("The cluster shows a certificate that the portal does not trust, so nothing was sent to it. Tell the staff.")),
     ]
 ) | {
     "signed_out": Ending(4101, _("You are signed out. Sign in and open the console again.")),

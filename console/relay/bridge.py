@@ -14,8 +14,7 @@ from typing import Any
 
 from . import rfb
 from .endings import Ending, RelayError, Stop
-from .flow import Connection, Exactly
-from .ssh import SshSession
+from .flow import Connection, Exactly, Terminal
 from .vnc import VncConnection
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -69,7 +68,7 @@ async def bridge_vnc(receive: Receive, send: Send, connection: VncConnection, *,
     return await _until_one_ends(to_machine(), to_browser(), connection, send, stop)
 
 
-async def bridge_ssh(receive: Receive, send: Send, session: SshSession, *, stop: asyncio.Event) -> Ending:
+async def bridge_terminal(receive: Receive, send: Send, session: Terminal, *, stop: asyncio.Event) -> Ending:
     """Carry a terminal: binary messages are its bytes, text messages are control in JSON.
 
     From the browser: {"type": "resize", "cols": 80, "rows": 24}. To it, last of all when the
@@ -159,7 +158,7 @@ def _wanted_size(text: str) -> tuple[int, int]:
 class _Size:
     """Passes sizes on, the first at once and then the newest every 50 ms, however fast they come."""
 
-    def __init__(self, session: SshSession) -> None:
+    def __init__(self, session: Terminal) -> None:
         self._session = session
         self._newest: tuple[int, int] | None = None
         self._timer: asyncio.TimerHandle | None = None

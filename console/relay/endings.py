@@ -19,6 +19,7 @@ class Ending(StrEnum):
     TOO_SLOW = "too_slow"  # one side took nothing for a minute
     PROTOCOL = "protocol"  # the machine speaks something else
     BAD_INPUT = "bad_input"  # the browser does
+    CERTIFICATE = "certificate"  # the hypervisor is not the one that is trusted
 
     @property
     def close_code(self) -> int:
@@ -39,6 +40,7 @@ _CLOSE_CODES = {
     Ending.TOO_SLOW: 4007,
     Ending.PROTOCOL: 4008,
     Ending.BAD_INPUT: 4009,
+    Ending.CERTIFICATE: 4010,
 }
 
 

@@ -1,7 +1,8 @@
 """Bytes under way: bounded, coalesced, and held back at their source when nobody takes them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from .endings import Ending, RelayError
@@ -27,6 +28,31 @@ class Connection(Protocol):
         """Let go at once. May be called twice."""
 
 
+class Terminal(Connection, Protocol):
+    """The machine's side of a terminal."""
+
+    @property
+    def exit_status(self) -> int | None:
+        """What the shell left with: 0 to 255, minus the signal's number, or None when it has not ended by itself."""
+
+    def resize(self, cols: int, rows: int) -> None: ...
+
+
+@asynccontextmanager
+async def opening(what: str, seconds: float) -> AsyncIterator[None]:
+    """Bounds the opening of a connection to `what`. Raises RelayError, REFUSED or TIMEOUT, for
+    everything that the network does."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise RelayError(Ending.TIMEOUT, f"no answer from the {what} in {seconds:g} s") from error
+    except OSError as error:
+        raise RelayError(Ending.REFUSED, f"cannot connect to the {what}: {error}") from error
+    except EOFError as error:
+        raise RelayError(Ending.REFUSED, f"the {what} hung up") from error
+
+
 class Inlet:
     """What arrived and was not read yet, with one reader.
 
@@ -49,6 +75,13 @@ class Inlet:
             self._paused = True
             self._pause()
         self._wake()
+
+    def unread(self, data: bytes) -> None:
+        """Give back what was read too much: it comes first again."""
+        if data:
+            self._chunks.insert(0, data)
+            self._size += len(data)
+            self._wake()
 
     def end(self) -> None:
         self._ended = True

@@ -36,7 +36,7 @@ class SshTarget:
 
 
 class SshSession(Flow, asyncssh.SSHClientSession[bytes]):
-    """A shell on a pseudo-terminal. See `flow.Connection`."""
+    """A shell on a pseudo-terminal. See `flow.Terminal`."""
 
     host_key: str  # the key that answered, one line as in authorized_keys
 

@@ -7,18 +7,20 @@ from typing import cast
 
 from . import rfb
 from .endings import Ending, RelayError
-from .flow import HIGH_WATER, Exactly, Flow
+from .flow import HIGH_WATER, Exactly, Flow, opening
+from .websocket import WebSocketAddress, connect_websocket
 
 OPEN_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class VncTarget:
-    """Where a VNC server listens: `host` and `port`, or `path` (a Unix socket). Never leaves the server."""
+    """Where a VNC server listens: `host` and `port`, or `path` (a Unix socket), or `websocket`. Never leaves the server."""
 
     host: str = ""
     port: int = 0
     path: str = ""
+    websocket: WebSocketAddress | None = None
     password: str = field(default="", repr=False)
     view_only: bool = False
 
@@ -72,26 +74,22 @@ async def connect_vnc(target: VncTarget) -> VncConnection:
     """Connect and log in within 10 s.
 
     Raises RelayError: REFUSED (nothing listens, or it refuses or hangs up), LOGIN (wrong
-    password), TIMEOUT, PROTOCOL (no VNC server).
+    password), TIMEOUT, PROTOCOL (no VNC server), CERTIFICATE.
     """
-    loop = asyncio.get_running_loop()
-    connection: VncConnection | None = None
-    try:
-        async with asyncio.timeout(OPEN_SECONDS):
-            if target.path:
-                _, connection = await loop.create_unix_connection(VncConnection, target.path)
-            else:
-                _, connection = await loop.create_connection(VncConnection, target.host, target.port)
+    async with opening("VNC server", OPEN_SECONDS):
+        connection = await _connect(target)
+        try:
             await connection.log_in(target)
-            return connection
-    except BaseException as error:
-        if connection is not None:
+        except BaseException:
             connection.close()
-        match error:
-            case TimeoutError():
-                raise RelayError(Ending.TIMEOUT, f"no answer from the VNC server in {OPEN_SECONDS} s") from error
-            case OSError():
-                raise RelayError(Ending.REFUSED, f"cannot connect to the VNC server: {error}") from error
-            case EOFError():
-                raise RelayError(Ending.REFUSED, "the VNC server hung up") from error
-        raise
+            raise
+        return connection
+
+
+async def _connect(target: VncTarget) -> VncConnection:
+    loop = asyncio.get_running_loop()
+    if target.websocket:
+        return await connect_websocket(VncConnection, target.websocket)
+    if target.path:
+        return (await loop.create_unix_connection(VncConnection, target.path))[1]
+    return (await loop.create_connection(VncConnection, target.host, target.port))[1]

@@ -17,7 +17,7 @@ def machine_with(*endpoints, networks=NETWORKS):
 
 
 def found(*endpoints, networks=NETWORKS):
-    target = targets.terminal(machine_with(*endpoints, networks=networks))
+    target = targets.shell(machine_with(*endpoints, networks=networks))
     return target.host, target.port
 
 
@@ -105,6 +105,6 @@ def test_a_host_key_is_pinned_once():
 def test_the_private_key_does_not_show_when_a_target_is_printed():
     machine = machine_with(("ssh", "10.20.0.9", 22, "agent"))
     machine.ssh_private_key = "very secret"
-    target = targets.terminal(machine)
+    target = targets.shell(machine)
     assert target.private_key == "very secret"
     assert "very secret" not in repr(target)

@@ -174,7 +174,7 @@ class Terminal:
         self._running = ssh_server.running()
         port, self.shells = await self._running.__aenter__()
         self.session = await open_ssh(SshTarget("127.0.0.1", port, ssh_server.USERNAME, password=ssh_server.PASSWORD), 80, 24)
-        self.task = asyncio.create_task(bridge.bridge_ssh(self.browser.receive, self.browser.send, self.session, stop=self.stop))
+        self.task = asyncio.create_task(bridge.bridge_terminal(self.browser.receive, self.browser.send, self.session, stop=self.stop))
         return self
 
     async def __aexit__(self, *_):
