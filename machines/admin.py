@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin import ReadOnly
+from machines import admin_requests  # noqa: F401 - registers itself
 from machines.models import Batch, Cluster, Heartbeat, Machine, Node, Operation, OperationEvent, Snapshot, Template, Tier
 from machines.selectors.load import limit
 from machines.services import requests

@@ -7,3 +7,7 @@ class MachinesConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401 - registers itself
+        from .services import approvals, sweep, terms, transitions
+
+        transitions.LISTENERS.append(approvals.heard)
+        sweep.SWEEPS += [approvals.mend, terms.remind, terms.shut_down_over]

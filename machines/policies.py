@@ -3,13 +3,13 @@
 from collections.abc import Callable, Collection
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import Http404
 
 from accounts.models import User
 
 from .lifecycle import State
-from .models import Machine, Operation
+from .models import Machine, MachineRequest, Operation, Template, Tier
 
 # Apps above add who else may see and drive a machine: teachers those of their classes.
 GRANTS: list[Callable[[User], Q]] = []
@@ -53,3 +53,22 @@ def access_operation(user: User, key: UUID) -> Operation:
 def can_manage(user: User, machine: Machine) -> bool:
     """Delete and resize it. Machines of a class are removed on its page, by its teacher."""
     return user.runs_portal
+
+
+def offered_templates(user: User) -> QuerySet[Template]:
+    """What this person may ask a machine of."""
+    return Template.objects.filter(active=True, present=True)
+
+
+def tiers_of(template: Template) -> QuerySet[Tier]:
+    """The sizes a machine of this template may be asked in."""
+    return Tier.objects.all()
+
+
+def access_request(user: User, key: UUID) -> MachineRequest:
+    """The request, or Http404: its person sees it, and staff."""
+    requests = MachineRequest.objects.select_related("requester", "template__cluster", "tier", "decided_by", "machine__cluster", "machine__template")
+    request = requests.filter(Q() if user.runs_portal else Q(requester=user), key=key).first()
+    if request is None:
+        raise Http404
+    return request

@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
-from . import views, views_power
+from . import views, views_power, views_requests
 
 
 class VerbConverter(StringConverter):
@@ -21,6 +21,10 @@ urlpatterns = [
     path("machines/<uuid:key>/credentials/", views_power.credentials, name="credentials"),
     path("machines/<uuid:key>/snapshot/", views_power.snapshot, name="snapshot"),
     path("machines/<uuid:key>/resize/", views_power.resize, name="resize"),
+    path("requests/", views_requests.requests, name="requests"),
+    path("requests/new/", views_requests.ask, name="ask"),
+    path("requests/<uuid:key>/", views_requests.one_request, name="request"),
+    path("requests/<uuid:key>/withdraw/", views_requests.withdraw, name="withdraw"),
     path("operations/", views.operations, name="operations"),
     path("operations/<uuid:key>/", views.operation, name="operation"),
     path("machines/<uuid:key>/<verb:verb>/", views_power.power, name="power"),

@@ -1,5 +1,6 @@
 """Rows for tests, each with sensible values and only what the test is about given by it."""
 
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -7,7 +8,7 @@ from django.utils import timezone
 
 from accounts.models import Role, User
 from machines.lifecycle import MOVING, Kind, State
-from machines.models import Batch, Cluster, Machine, Operation, Template
+from machines.models import Batch, Cluster, Machine, MachineRequest, Operation, Template, Tier
 
 _number = count(1)
 
@@ -72,6 +73,13 @@ def make_operation(machine: Machine | None = None, *, kind: str = Kind.START, st
         assert state not in ("queued", "running", "waiting") or machine.state in MOVING
     fields.setdefault("not_before", timezone.now())
     return Operation.objects.create(machine=machine, kind=kind, state=state, **fields)
+
+
+def make_request(requester: User, *, template: Template | None = None, **fields: Any) -> MachineRequest:
+    """One that waits for a decision, about a machine of a small size, for a month."""
+    tier, _made = Tier.objects.get_or_create(name="Silver", defaults={"cores": 2, "memory_mib": 2048, "disk_gib": 16})
+    values = {"template": template or make_template(), "tier": tier, "reason": "A web server.", "until": timezone.localdate() + timedelta(days=30)}
+    return MachineRequest.objects.create(requester=requester, number=next(_number), **{**values, **fields})
 
 
 def make_batch(title: str = "10 machines", **fields: Any) -> Batch:

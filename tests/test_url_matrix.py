@@ -17,7 +17,7 @@ from accounts.models import Role
 from classes.services.invites import link_token
 from machines.lifecycle import State
 from tests.classes.rows import enrol, make_class, make_invite, make_place
-from tests.factories import make_batch, make_machine, make_operation, make_user
+from tests.factories import make_batch, make_machine, make_operation, make_request, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -42,6 +42,10 @@ def machine(world):
     return [world.machine.key]
 
 
+def wish(world):
+    return [world.wish.key]
+
+
 def lab_class(world):
     return [world.lab_class.key]
 
@@ -60,6 +64,7 @@ STAFF_ONLY = (LOGIN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, OK)
 RUNS_CLASS = (LOGIN, FORBIDDEN, NOT_FOUND, OK, NOT_FOUND, OK)
 RUNS_CLASS_DOES = (LOGIN, FORBIDDEN, NOT_FOUND, SEE_OTHER, NOT_FOUND, SEE_OTHER)
 BATCH = (LOGIN, NOT_FOUND, NOT_FOUND, OK, NOT_FOUND, OK)
+OWN = (LOGIN, OK, NOT_FOUND, NOT_FOUND, NOT_FOUND, OK)
 SIGNED_IN = (LOGIN, OK, OK, OK, OK, OK)
 DOORS = (OK, SEE_OTHER, SEE_OTHER, SEE_OTHER, SEE_OTHER, SEE_OTHER)  # pages for those who are not signed in yet
 
@@ -85,6 +90,11 @@ MATRIX: dict[str, Row] = {
     "machines:power cancel": Row(CAN_DO, CAN_DO, verb("cancel"), lambda world: {"operation": world.operation.key}),
     "machines:power delete-snapshot": Row(VISIBLE, REFUSED, verb("delete-snapshot"), lambda world: {"snapshot": "none"}),
     "machines:power delete": Row(STAFF_OF_MACHINE, STAFF_DOES, verb("delete")),
+    # -- requests: the one of the owner is seen by its person and staff
+    "machines:requests": Row(SIGNED_IN, NOT_ALLOWED),
+    "machines:ask": Row(SIGNED_IN, (LOGIN, *[OK] * 5)),  # an empty form is shown again
+    "machines:request": Row(OWN, NOT_ALLOWED, wish),
+    "machines:withdraw": Row((LOGIN, OK, NOT_FOUND, NOT_FOUND, NOT_FOUND, FORBIDDEN), (LOGIN, SEE_OTHER, NOT_FOUND, NOT_FOUND, NOT_FOUND, FORBIDDEN), wish),
     # -- consoles
     "console:screen": Row(VISIBLE, (LOGIN, *[NOT_ALLOWED] * 5), machine),
     "console:terminal": Row(VISIBLE, (LOGIN, *[NOT_ALLOWED] * 5), machine),
@@ -148,8 +158,9 @@ def world():
     failed = make_place(lab_class, state=State.FAILED, problem="The cluster's storage is full.").machine
     batch = make_batch()
     operation = make_operation(place.machine, state="succeeded", batch=batch, requested_by=people["owner"])
+    wish = make_request(people["owner"], template=place.machine.template, reason=f"Beside {place.machine.name}.")
     return SimpleNamespace(
-        people=people, lab_class=lab_class, machine=place.machine, failed=failed, batch=batch, operation=operation, invite=make_invite(lab_class)
+        wish=wish, people=people, lab_class=lab_class, machine=place.machine, failed=failed, batch=batch, operation=operation, invite=make_invite(lab_class)
     )
 
 
@@ -222,7 +233,13 @@ def test_every_change_needs_the_csrf_token(world):
 def admin_urls(world) -> Iterator[tuple[str, str]]:
     """All of the admin that needs no other row than one of the world's, by name."""
     rows = {"user": world.people["owner"].pk, "machine": world.machine.pk, "operation": world.operation.pk, "batch": world.batch.pk}
-    rows |= {"cluster": world.machine.cluster_id, "template": world.machine.template_id, "labclass": world.lab_class.pk, "invite": world.invite.pk}
+    rows |= {
+        "cluster": world.machine.cluster_id,
+        "template": world.machine.template_id,
+        "labclass": world.lab_class.pk,
+        "machinerequest": world.wish.pk,
+        "invite": world.invite.pk,
+    }
     for name in {name for name in urls(get_resolver()) if name.startswith("admin:")}:
         *_, model, page = ("admin", *name.removeprefix("admin:").rsplit("_", 2))
         if page in ("changelist", "add", "index"):

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from labportal.assets import vendor_is_built
 from machines.live import settled, sign
+from machines.selectors.display import memory
 
 register = template.Library()
 
@@ -134,6 +135,4 @@ def duration(seconds: float | None) -> str:
 @register.filter
 def mebibytes(value: int | None) -> str:
     """1536 as “1.5 GiB”."""
-    if value is None:
-        return ""
-    return f"{value / 1024:g} GiB" if value >= 1024 else f"{value} MiB"
+    return "" if value is None else memory(value)

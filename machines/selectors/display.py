@@ -38,6 +38,11 @@ ICONS = {
 STALE_ICON = "question-lg"
 
 
+def memory(mib: int) -> str:
+    """1536 as “1.5 GiB”."""
+    return f"{round(mib / 1024, 1):g} GiB" if mib >= 1024 else f"{mib} MiB"
+
+
 def is_stale(cluster: Cluster, now: datetime | None = None) -> bool:
     """Nothing was heard of the cluster lately: what is shown of its machines may be old."""
     return not cluster.reachable or cluster.seen_at is None or (now or timezone.now()) - cluster.seen_at > STALE_AFTER

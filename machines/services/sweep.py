@@ -26,7 +26,7 @@ CHANGES_KEPT = timedelta(hours=1)
 # A mismatch younger than this may be a transaction of somebody else that we see half of.
 SETTLED = timedelta(seconds=30)
 
-# Apps above put right what a crash left of theirs.
+# Others put right what a crash left of theirs, and do what is due.
 SWEEPS: list[Callable[[], object]] = []
 
 

@@ -21,7 +21,7 @@ from machines.models import Cluster
 from machines.providers.base import Provider
 from machines.providers.errors import ProviderError
 
-from . import answering, catalog, dispatch, gateway, heartbeats, inventory, locating, sweep, waiting
+from . import answering, catalog, dispatch, gateway, heartbeats, inventory, locating, outbox, sweep, waiting
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,11 @@ def run(stop: threading.Event) -> None:
     token = uuid.uuid4().hex
     watches: dict[int, ClusterWatch] = {}
     # Apart from each other, as a guest that answers neither is waited for.
-    rounds = [Rounds("probing", answering.Prober().look, watches, stop), Rounds("locating", locating.Locator().look, watches, stop)]
+    rounds = [
+        Rounds("probing", answering.Prober().look, watches, stop),
+        Rounds("locating", locating.Locator().look, watches, stop),
+        Rounds("mailing", outbox.send_due, watches, stop),  # a mail server may take its time too
+    ]
     for going_round in rounds:
         going_round.start()
 
@@ -191,6 +195,7 @@ def run(stop: threading.Event) -> None:
 
     def trim() -> None:
         sweep.trim()
+        outbox.trim()
         heartbeats.forget_old()
 
     chores = [Chore(1, tend), Chore(1, dispatch.ring_if_due), Chore(3, sweep.sweep), Chore(HEARTBEAT_SECONDS, show_life), Chore(60, trim)]

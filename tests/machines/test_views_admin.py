@@ -87,6 +87,6 @@ def test_the_admin_offers_these_and_nothing_else():
     assert {model._meta.label for model in admin.site._registry} == {
         *("accounts.AuditEntry", "accounts.User"),
         *("classes.Enrolment", "classes.LabClass", "classes.PoolMachine", "console.ConsoleTicket"),
-        *("machines.Batch", "machines.Cluster", "machines.Heartbeat", "machines.Machine", "machines.Node", "machines.Operation"),
+        *("machines.Batch", "machines.Cluster", "machines.Heartbeat", "machines.Machine", "machines.MachineRequest", "machines.Node", "machines.Operation"),
         *("machines.OperationEvent", "machines.Template", "machines.Tier"),
     }
