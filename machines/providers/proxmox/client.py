@@ -33,7 +33,7 @@ DEFAULT_PORT = 8006
 SECRET_PARAMETERS = frozenset({"password", "cipassword", "ticket", "vncticket", "tfa-challenge"})
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
 
-shared_breakers = Breakers()
+shared_breakers = Breakers()  # of all threads of the process
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Client:
     Raises InvalidSpec where the settings cannot be used; that is all it does before the first call.
     """
 
-    def __init__(self, config: Mapping[str, Any], secret: str, *, breakers: Breakers = shared_breakers) -> None:
+    def __init__(self, config: Mapping[str, Any], secret: str, *, breakers: Breakers | None = None) -> None:
         self.config = config
         self.user = str(config.get("user") or "")
         self.token_name = str(config.get("token_name") or "")
@@ -79,7 +79,7 @@ class Client:
             raise InvalidSpec(message="The cluster has no endpoint.")
         if self.token_name and not re.fullmatch(r"[!-~]+", self.user + self.token_name + self._secret):
             raise InvalidSpec(message="The API token has characters that no token has.")
-        self._breakers = breakers
+        self._breakers = breakers or shared_breakers
         self._transport = Transport(self._trust)
         self._current = self.endpoints[0]
         self._pinned = False
