@@ -66,7 +66,8 @@ class NoQuorum(Unreachable):
 TEXTS: tuple[tuple[str, type[ProviderError], str], ...] = (
     (r"no quorum", NoQuorum, ""),
     (r"got no worker upid|start worker failed|unable to fork", Overloaded, "The node of the cluster could not begin another task."),
-    (r"got (lock request )?timeout\b.*\block|lock\b.*\bgot (lock request )?timeout|-locked command timed out|unable to acquire lock", Overloaded, ""),
+    (r"qmp command 'guest-[^']*' failed|guest agent is not running", TaskFailed, "The guest agent of the machine does not answer."),
+    (r"got (lock request )?timeout|-locked command timed out|unable to acquire lock", Overloaded, ""),
     (r"unable to find free port", Overloaded, "The node has no free port for another console."),
     (r"no space left|not enough (free )?space|insufficient free space|out of space|disk quota exceeded|storage is full|No free space", StorageFull, ""),
     (r"[Tt]hin pool .*(full|exhausted)|free space in .* (below|threshold)", StorageFull, ""),
@@ -74,7 +75,7 @@ TEXTS: tuple[tuple[str, type[ProviderError], str], ...] = (
     (r"(Configuration|[Cc]onfig(uration)?) file .*does not exist|unable to find configuration file|no such (VM|CT)\b", NotThere, ""),
     (r"no such task|unable to parse worker upid", NoSuchTask, ""),
     (r"(VM|CT) (\d+ )?already running", AlreadyRunning, ""),
-    (r"\b(VM|CT|container) '?(\d+'? )?(is )?not running|guest agent is not running on stopped", NotRunning, ""),
+    (r"\b(VM|CT|container) '?(\d+'? )?(is )?not running", NotRunning, ""),
     (r"is locked \((backup|migrate|snapshot(-delete)?|clone|disk|create|rollback|suspend\w*|destroyed|mounted)\)", Busy, ""),
     (r"\bis locked\b", Busy, ""),
     (r"checksum mismatch \(file change by other user", Busy, "Somebody else changed the machine's configuration at the same time."),
