@@ -13,6 +13,7 @@ from tests.console.relay.browser import until
 from tests.console.relay.vnc_server import PASSWORD, SERVER_INIT, VncServer, running
 
 from .test_rfb import KEY, UPDATE_REQUEST
+from .websocket_server import Wire, websocket_server
 
 
 @pytest.mark.parametrize("version", [b"RFB 003.003\n", b"RFB 003.005\n", b"RFB 003.007\n", b"RFB 003.008\n", b"RFB 003.889\n", b"RFB 004.001\n"])
@@ -34,6 +35,30 @@ async def test_a_unix_socket(tmp_path):
         connection = await connect_vnc(target)
         assert await connection.read() == SERVER_INIT
         connection.close()
+
+
+async def test_a_websocket():
+    server = VncServer()
+    async with websocket_server(lambda socket: Wire(socket).carry(server.serve)) as where:
+        connection = await connect_vnc(vnc.VncTarget(websocket=where, password=PASSWORD, view_only=True))
+        assert await connection.read() == SERVER_INIT
+        connection.write(KEY + UPDATE_REQUEST)
+        await until(lambda: server.received)
+        assert server.received == UPDATE_REQUEST
+        connection.close()
+        assert await connection.read() == b""
+
+
+@pytest.mark.parametrize(
+    "server, ending",
+    [(VncServer(password="another"), Ending.LOGIN), (VncServer(hangs_up=True), Ending.REFUSED), (VncServer(hangs=True), Ending.TIMEOUT)],
+)
+async def test_it_fails_through_a_websocket_as_without(server, ending, monkeypatch):
+    monkeypatch.setattr(vnc, "OPEN_SECONDS", 0.5)
+    async with websocket_server(lambda socket: Wire(socket).carry(server.serve)) as where:
+        with pytest.raises(RelayError) as caught:
+            await connect_vnc(vnc.VncTarget(websocket=where, password=PASSWORD))
+        assert caught.value.code is ending
 
 
 @pytest.mark.parametrize(
