@@ -1,1 +1,5 @@
 """Proxmox VE."""
+
+from .provider import ProxmoxProvider
+
+__all__ = ["ProxmoxProvider"]

@@ -105,7 +105,7 @@ def world(cluster: str) -> World:
 
 class FakeProvider(Provider):
     kind = "fake"
-    capabilities = Capabilities(snapshots=True, resize=True, templates=True, endpoints=True)
+    capabilities = Capabilities(snapshots=True, resize=True, templates=True, endpoints=True, adoption=True)
 
     def __init__(self, settings: ProviderSettings) -> None:
         super().__init__(settings)
@@ -261,6 +261,18 @@ class FakeProvider(Provider):
             return self._work("resize", lambda: setattr(machine, "spec", spec))
 
         return self._call("resize", resize)
+
+    def adopt(self, identity: MachineIdentity, ref: str, guest: str) -> TaskRef | None:
+        def label() -> None:
+            machine = self.world.machines[ref]
+            if machine.identity not in (None, identity):
+                raise ForeignMachine(ref)
+            machine.identity = identity
+
+        return self._call("adopt", label)
+
+    def release(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
+        return self._call("release", lambda: setattr(self._ours(identity, ref), "identity", None))
 
     # -- what they are made of
 

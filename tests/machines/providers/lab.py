@@ -1,6 +1,7 @@
 """The bench the provider contract works at: machines, their guests, and waiting with a deadline."""
 
 import asyncio
+import itertools
 import time
 import uuid
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from machines.providers.types import (
 )
 
 Answer = TypeVar("Answer")
+FIRST_NUMBER = 150_000  # of the refs where a provider wants numbers
 
 
 def until(ask: Callable[[], Answer], seconds: float, what: str, *ignored: type[Exception]) -> Answer:
@@ -70,6 +72,7 @@ class Lab:
         self.memory_mib, self.task_seconds, self.boot_seconds = memory_mib, task_seconds, boot_seconds
         self.key = asyncssh.generate_private_key("ssh-ed25519")
         self._made: list[Made] = []
+        self._numbers = itertools.count(FIRST_NUMBER)
 
     def close(self) -> None:
         """Leave nothing behind, not even of tests that failed."""
@@ -85,18 +88,28 @@ class Lab:
         name = f"contract-{key[:8]}"
         seed = Seed(hostname=name, username="student", password=f"pw-{key[:12]}", ssh_keys=(self.key.export_public_key().decode().strip(),))
         spec = replace(MachineSpec(template=self.template, cores=1, memory_mib=self.memory_mib, seed=seed), **changes)
-        made = Made(MachineIdentity(key=key, name=name, portal=self.portal), key, spec)
+        ref = str(next(self._numbers)) if self.provider.capabilities.numbered else key
+        made = Made(MachineIdentity(key=key, name=name, portal=self.portal), ref, spec)
         self._made.append(made)
         return made
 
     def create(self, identity: MachineIdentity | None = None, ref: str = "") -> Made:
         made = self.new()
         if identity:
-            made = replace(made, identity=identity, ref=ref or identity.key)
+            made = replace(made, identity=identity, ref=ref or made.ref if self.provider.capabilities.numbered else ref or identity.key)
             self._made.append(made)
         self.settle(self.provider.begin_create(made.identity, made.ref, made.spec))
-        self.provider.ensure_configured(made.identity, made.ref, made.spec)
+        self.configure(made)
         return made
+
+    def configure(self, made: Made) -> None:
+        """Until nothing is left to be done."""
+        for _ in range(5):
+            task = self.provider.ensure_configured(made.identity, made.ref, made.spec)
+            if task is None:
+                return
+            self.settle(task)
+        raise AssertionError(f"{made.identity.name} is never configured")
 
     def destroy(self, made: Made) -> None:
         self.settle(self.provider.begin_destroy(made.identity, made.ref))

@@ -86,14 +86,14 @@ class Guests(Bench):
     def test_resizing(self, lab: Lab, made: Made) -> None:
         if not lab.provider.capabilities.resize:
             pytest.skip("cannot resize; test_a_flag_that_is_down checks that it says so")
-        larger = replace(made.spec, cores=2, memory_mib=self.memory_mib * 2, disk_gib=2)
+        larger = replace(made.spec, cores=2, memory_mib=self.memory_mib * 2, disk_gib=self.larger_gib)
         for _ in range(2):
             lab.settle(lab.provider.begin_resize(made.identity, made.ref, larger))
-        for wrong in (replace(larger, disk_gib=1), replace(larger, cores=0), replace(larger, memory_mib=0)):
+        for wrong in (replace(larger, disk_gib=self.larger_gib - 1), replace(larger, cores=0), replace(larger, memory_mib=0)):
             with pytest.raises(InvalidSpec):
                 lab.settle(lab.provider.begin_resize(made.identity, made.ref, wrong))
-        guest = lab.boot(replace(made, spec=larger))
-        assert guest.run("nproc") == "2"
+        if self.guests_are_real:
+            assert lab.boot(replace(made, spec=larger)).run("nproc") == "2"
 
     def test_a_new_password_in_the_guest(self, lab: Lab, booted: Guest) -> None:
         if not lab.provider.capabilities.guest_password:

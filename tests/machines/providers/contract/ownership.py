@@ -62,8 +62,8 @@ class Ownership(Bench):
 
     def test_making_twice_makes_one(self, lab: Lab, made: Made) -> None:
         lab.settle(lab.provider.begin_create(made.identity, made.ref, made.spec))
-        lab.provider.ensure_configured(made.identity, made.ref, made.spec)
-        lab.provider.ensure_configured(made.identity, made.ref, made.spec)
+        lab.configure(made)
+        lab.configure(made)
         mine = [line for line in lab.provider.inventory().machines if line.identity == made.identity]
         assert [line.ref for line in mine] == [made.ref]
 

@@ -1,0 +1,198 @@
+"""Finding a guest and saying whose it is. Every reading of a description is a moment old at most when something is done on it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, TaskFailed
+from machines.providers.types import MachineIdentity, Presence, Sighting, Stage, TaskRef
+
+from . import containers, label, machines, resources
+from .answers import AlreadyThere, Forbidden, NotThere
+from .client import Client
+from .configs import BUILDING_LOCKS
+from .resources import Resources
+from .tasks import Tasks
+
+FRESH_SECONDS = 2.0  # how long a reading by the same instance will do
+CACHED_TEMPLATE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """`hidden`: its number is in use, and this account may not see by what; a clone joins its pool only when it is finished."""
+
+    vmid: int
+    kind: str = ""
+    node: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    hidden: bool = False
+
+    @property
+    def path(self) -> str:
+        return f"nodes/{self.node}/{self.kind}/{self.vmid}"
+
+    @property
+    def is_container(self) -> bool:
+        return self.kind == "lxc"
+
+    @property
+    def lock(self) -> str:
+        return str(self.config.get("lock") or "")
+
+    @property
+    def disk(self) -> str | None:
+        """The key of its first disk."""
+        if self.is_container:
+            return "rootfs" if self.config.get("rootfs") else None
+        return machines.disk(self.config)
+
+    @property
+    def volumes(self) -> dict[str, str]:
+        return containers.mounts(self.config) if self.is_container else machines.drives(self.config)
+
+    @property
+    def label(self) -> tuple[str, str] | None:
+        return label.parse(self.config.get("description"))
+
+    @property
+    def unfinished(self) -> bool:
+        """Locked by what makes it; it may have no label yet."""
+        return self.hidden or self.lock in BUILDING_LOCKS
+
+    def belongs_to(self, identity: MachineIdentity) -> bool:
+        return self.label == (identity.portal, identity.key)
+
+
+@dataclass
+class _Reading:
+    guest: Guest | None
+    at: float
+    current: bool = True  # its configuration was not changed by us since
+
+
+class Guests:
+    def __init__(self, client: Client, tasks: Tasks) -> None:
+        self._client, self._tasks = client, tasks
+        self._read: dict[int, _Reading] = {}
+        self._resources: tuple[float, Resources] | None = None
+        self._templates: dict[int, tuple[float, Guest]] = {}
+
+    def resources(self, max_age: float = 0.0) -> Resources:
+        now = time.monotonic()
+        if self._resources is None or now - self._resources[0] > max_age:
+            self._resources = now, resources.parse(self._client.get("cluster/resources"))
+        return self._resources[1]
+
+    def look(self, ref: str, *, max_age: float = 0.0, current: bool = True) -> Guest | None:
+        """What has this number; None where nothing has it. Raises Unreachable, Forbidden, Busy."""
+        if not ref.isascii() or not ref.isdigit():
+            return None
+        vmid, now = int(ref), time.monotonic()
+        known = self._read.get(vmid)
+        if known and now - known.at <= max_age and (known.current or not current):
+            return known.guest
+        if len(self._read) > 1000:
+            self._read = {number: kept for number, kept in self._read.items() if now - kept.at <= FRESH_SECONDS}
+        guest = self._find(vmid)
+        self._read[vmid] = _Reading(guest, now)
+        return guest
+
+    def _find(self, vmid: int) -> Guest | None:
+        # Where it was a moment ago it most often is; what is not there any more is looked for anew.
+        for max_age in (FRESH_SECONDS, 0.0):
+            line = self.resources(max_age).guests.get(vmid)
+            if line is None:
+                continue
+            try:
+                return self.read(line.vmid, line.kind, line.node)
+            except NotThere as error:
+                if not max_age:
+                    raise Busy(error.detail, message="The machine is on its way to another node of the cluster.") from error
+            except Forbidden:
+                if not max_age:
+                    raise
+        try:
+            self._client.get("cluster/nextid", vmid=vmid)
+        except (AlreadyThere, InvalidSpec):
+            return Guest(vmid, hidden=True)
+        return None
+
+    def read(self, vmid: int, kind: str, node: str) -> Guest:
+        config = self._client.get(f"nodes/{node}/{kind}/{vmid}/config")
+        return Guest(vmid, kind, node, config if isinstance(config, dict) else {})
+
+    def template(self, vmid: int, kind: str, node: str) -> Guest:
+        """As `read`; the configuration of a template seldom changes."""
+        known = self._templates.get(vmid)
+        if known is None or time.monotonic() - known[0] > CACHED_TEMPLATE_SECONDS or (known[1].kind, known[1].node) != (kind, node):
+            known = self._templates[vmid] = time.monotonic(), self.read(vmid, kind, node)
+        return known[1]
+
+    def changed(self, vmid: int) -> None:
+        """By us: whose it is stays known, what its configuration says does not."""
+        if vmid in self._read:
+            self._read[vmid].current = False
+
+    def forget(self, vmid: int) -> None:
+        self._read.pop(vmid, None)
+
+    # -- whose it is ---------------------------------------------------------------------------
+
+    def ours(self, identity: MachineIdentity, ref: str, *, current: bool = False) -> Guest:
+        """Raises TaskFailed where it is absent, else as `ours_or_none`."""
+        guest = self.ours_or_none(identity, ref, current=current)
+        if guest is None:
+            raise TaskFailed(f"{ref} is not there", message="The machine is not on the cluster any more.")
+        return guest
+
+    def ours_or_none(self, identity: MachineIdentity, ref: str, *, current: bool = False) -> Guest | None:
+        """Before anything is done to it. Raises ForeignMachine, and Busy for what is still being made."""
+        guest = self.look(ref, max_age=FRESH_SECONDS, current=current)
+        if guest is None or (guest.belongs_to(identity) and not guest.unfinished):
+            return guest
+        sighting, _task = self.sight(identity, guest)
+        self.forget(guest.vmid)
+        match sighting:
+            case Sighting(presence=Presence.ABSENT):
+                return None
+            case Sighting(presence=Presence.FOREIGN):
+                raise ForeignMachine(sighting.detail)
+            case Sighting(stage=Stage.BUILDING):
+                raise Busy(f"{ref} is being made", message="The machine is still being made.")
+            case Sighting(stage=Stage.BROKEN) if not guest.belongs_to(identity):
+                # Without a label nobody knows for certain whose it is.
+                raise Busy(sighting.detail, message="What is in the machine's place is locked on the cluster and has to be removed by an administrator.")
+        return guest
+
+    def sight(self, identity: MachineIdentity, guest: Guest | None) -> tuple[Sighting, TaskRef | None]:
+        """Whose it is and how far, without its power; with the task that is making it."""
+        for last in (False, True):
+            if guest is None:
+                return Sighting(Presence.ABSENT), None
+            if not guest.unfinished or (guest.label and not guest.belongs_to(identity)):
+                break
+            if task := self._tasks.making(guest.vmid, self._likely(guest)):
+                return Sighting(Presence.OURS, Stage.BUILDING, node=task.node), task
+            if not last:  # it may have been finished between the two looks
+                self.forget(guest.vmid)
+                guest = self.look(str(guest.vmid))
+        assert guest is not None
+        if guest.hidden or ((guest.label or not guest.unfinished) and not guest.belongs_to(identity)):
+            return Sighting(Presence.FOREIGN, node=guest.node, detail=self._said(guest)), None
+        if guest.unfinished:
+            detail = f"{guest.vmid} was left locked ({guest.lock}) by a task that is gone"
+            return Sighting(Presence.OURS, Stage.BROKEN, node=guest.node, detail=detail), None
+        if guest.disk is None:
+            return Sighting(Presence.OURS, Stage.BROKEN, node=guest.node, detail="it has no disk"), None
+        return Sighting(Presence.OURS, Stage.READY, node=guest.node), None
+
+    def _likely(self, guest: Guest) -> list[str]:
+        return [guest.node] if guest.node else [node.name for node in self.resources(FRESH_SECONDS).nodes.values() if node.online]
+
+    @staticmethod
+    def _said(guest: Guest) -> str:
+        if guest.hidden:
+            return f"{guest.vmid} is taken by what this account may not see"
+        return f"{guest.vmid} is labelled otherwise" if guest.label else f"{guest.vmid} has no label"

@@ -1,0 +1,130 @@
+"""The whole cluster in one call, and whose each guest is from labels read once."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from machines.providers.errors import ProviderError, TaskFailed
+from machines.providers.types import Inventory, MachineIdentity, Metrics, NodeInfo, ObservedMachine, Power, Stage
+
+from .answers import Forbidden
+from .client import Client
+from .configs import BUILDING_LOCKS
+from .guests import Guest, Guests
+from .label import machine_name
+from .resources import MIB, GuestLine, Resources, number, power
+
+LAG_SECONDS = 15.0  # pvestatd tells every ten
+READINGS = 100  # of configurations, in one pass
+BELIEVED_SECONDS = 600.0  # somebody may have changed a description
+VMIDS = (100_000, 199_999)
+_OURS = re.compile(r".*-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    kind: str
+    name: str
+    label: tuple[str, str] | None
+    at: float
+
+
+class Stocktaker:
+    def __init__(self, client: Client, guests: Guests, config: Mapping[str, Any]) -> None:
+        self._client, self._guests = client, guests
+        first, last = config.get("vmids") or VMIDS
+        self._ours = range(int(first), int(last) + 1)
+        self._pool = str(config.get("pool") or "")
+        self._known: dict[int, _Known] = {}
+
+    def inventory(self) -> Inventory:
+        found = self._guests.resources()
+        machines = {vmid: line for vmid, line in found.guests.items() if not line.template}
+        whole = self._read_labels(machines, found)
+        self._known = {vmid: known for vmid, known in self._known.items() if vmid in machines}
+        observed = [self._observe(line, found) for line in machines.values()]
+        nodes = tuple(NodeInfo(node.name, node.online, node.cores, node.memory_mib or 0, node.free_mib or 0) for node in found.nodes.values())
+        return Inventory(tuple(line for line in observed if line), nodes, whole=whole, lag=LAG_SECONDS)
+
+    def _read_labels(self, machines: Mapping[int, GuestLine], found: Resources) -> bool:
+        """Of those that may be ours and are new. False: some could not be read in this pass."""
+        left, whole, now = READINGS, True, time.monotonic()
+        silent: set[str] = set()
+        for vmid, line in machines.items():
+            if not self._may_be_ours(line):
+                continue
+            known = self._known.get(vmid)
+            same = known is not None and known.kind == line.kind and line.name in (None, known.name)
+            if same and known is not None and now - known.at < BELIEVED_SECONDS:
+                continue
+            node = found.nodes.get(line.node)
+            if left <= 0 or line.node in silent or node is None or not node.online:
+                whole = whole and same  # what was known of it will do
+                continue
+            left -= 1
+            try:
+                self._remember(self._guests.read(vmid, line.kind, line.node), line, now)
+            except (Forbidden, TaskFailed):
+                self._known.pop(vmid, None)  # gone, or on its way to another node
+                whole = False
+            except ProviderError:
+                silent.add(line.node)
+                whole = whole and same
+        return whole
+
+    def _may_be_ours(self, line: GuestLine) -> bool:
+        return line.vmid in self._ours or bool(self._pool and line.pool == self._pool) or bool(line.name and _OURS.fullmatch(line.name))
+
+    def _remember(self, guest: Guest, line: GuestLine, now: float) -> None:
+        name = str(guest.config.get("hostname" if guest.is_container else "name") or "")
+        if (guest.lock in BUILDING_LOCKS and guest.label is None) or guest.config.get("template"):
+            self._known.pop(guest.vmid, None)
+            return
+        # A name that is told late must not look like a new one.
+        self._known[guest.vmid] = _Known(guest.kind, line.name or name, guest.label, now)
+
+    def _observe(self, line: GuestLine, found: Resources) -> ObservedMachine:
+        known = self._known.get(line.vmid)
+        identity = None
+        if known and known.label:
+            portal, key = known.label
+            identity = MachineIdentity(key=key, name=machine_name(line.name or known.name, key), portal=portal)
+        return ObservedMachine(
+            ref=str(line.vmid),
+            name=line.name or (known.name if known else "") or f"VM {line.vmid}",
+            power=self._power(line, found) if identity else line.power,
+            stage=Stage.BUILDING if line.lock in BUILDING_LOCKS else Stage.READY,
+            identity=identity,
+            node=line.node,
+        )
+
+    def _power(self, line: GuestLine, found: Resources) -> Power:
+        """Of a new one nothing is told yet: it is asked itself."""
+        node = found.nodes.get(line.node)
+        if line.power is not Power.UNKNOWN or node is None or not node.online:
+            return line.power
+        try:
+            answer = self._client.get(f"nodes/{line.node}/{line.kind}/{line.vmid}/status/current")
+        except ProviderError:
+            return Power.UNKNOWN
+        return power(answer.get("status")) if isinstance(answer, dict) else Power.UNKNOWN
+
+    def metrics(self) -> list[Metrics]:
+        found = self._guests.resources(1.0)
+        return [_metrics(line) for line in found.guests.values() if line.power is Power.ON and not line.template]
+
+
+def _metrics(line: GuestLine) -> Metrics:
+    told = line.figures
+    cpu, memory = told.get("cpu"), number(told.get("mem"))
+    return Metrics(
+        ref=str(line.vmid),
+        cpu=min(1.0, max(0.0, float(cpu))) if isinstance(cpu, int | float) else None,
+        memory_mib=memory / MIB if memory else None,
+        disk_read_bytes=number(told.get("diskread")),
+        disk_write_bytes=number(told.get("diskwrite")),
+        net_rx_bytes=number(told.get("netin")),
+        net_tx_bytes=number(told.get("netout")),
+    )

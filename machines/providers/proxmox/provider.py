@@ -1,0 +1,336 @@
+"""The provider for Proxmox VE. `Cluster.config` is described in docs/proxmox.md; the ref of a machine is its VMID."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from machines.providers.base import Provider
+from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, NotRunning, ProviderError, TaskFailed, Unsupported
+from machines.providers.types import (
+    Capabilities,
+    Check,
+    ConsoleKind,
+    ConsoleTarget,
+    Endpoint,
+    Inventory,
+    MachineIdentity,
+    MachineSpec,
+    Metrics,
+    Presence,
+    ProviderSettings,
+    Sighting,
+    SnapshotInfo,
+    Stage,
+    StopMode,
+    TaskRef,
+    TaskStatus,
+    TemplateInfo,
+)
+
+from . import access, addresses, consoles, machines, resources
+from .answers import AlreadyRunning, AlreadyThere, Forbidden, NotThere, task_error, warnings
+from .client import Client
+from .configs import require_sizes, storage_of
+from .configuring import Configurer
+from .guests import FRESH_SECONDS, Guest, Guests
+from .inventory import Stocktaker
+from .making import Maker, vmid_of
+from .placement import shared_ledger
+from .snapshots import BASELINE, listed, own_name, own_snapshots, pve_name
+from .tasks import Tasks, task_ref
+from .templates import list_templates
+
+SHUTDOWN_SECONDS = 600  # how long Proxmox VE waits for the guest; the caller has a deadline of its own
+STOP_SECONDS = 10.0  # waited for in the call that destroys
+REMOVE_SECONDS = 30.0  # waited for in the call that makes a machine anew
+ENDPOINTS_SECONDS = 3.0
+OVERRULES_SHUTDOWN = (8, 2)
+NO_SNAPSHOTS = "The storage of this machine keeps no snapshots: reverting it makes it anew."
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+class ProxmoxProvider(Provider):
+    kind: ClassVar[str] = "proxmox"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        snapshots=True,
+        resize=True,
+        endpoints=True,
+        metrics=True,
+        templates=True,
+        screen=True,
+        terminal=True,
+        full_clone=True,
+        numbered=True,
+        inventory_seconds=10.0,
+    )
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        super().__init__(settings)
+        self._client = Client(settings.config, settings.secret)
+        self._tasks = Tasks(self._client)
+        self._guests = Guests(self._client, self._tasks)
+        self._stock = Stocktaker(self._client, self._guests, settings.config)
+        self._maker = Maker(self._client, self._guests, settings.config, settings.cluster, shared_ledger)
+        self._configurer = Configurer(self._client, settings.config)
+        self._volumes: dict[str, list[str]] = {}  # of guests being destroyed, by task
+
+    def close(self) -> None:
+        self._client.close()
+
+    # -- looking ---------------------------------------------------------------------------
+
+    def check(self) -> list[Check]:
+        return access.check(self._client, self.settings.config)
+
+    def inventory(self) -> Inventory:
+        return self._stock.inventory()
+
+    def find(self, identity: MachineIdentity, ref: str) -> Sighting:
+        for last in (False, True):
+            sighting, _task = self._guests.sight(identity, guest := self._guests.look(ref))
+            if sighting.presence is not Presence.OURS or sighting.stage is not Stage.READY or guest is None:
+                return sighting
+            guest = self._guests.look(ref, max_age=FRESH_SECONDS)
+            if guest is None:
+                continue
+            try:
+                status = self._client.get(f"{guest.path}/status/current")
+            except (NotThere, Forbidden) as error:
+                if last:
+                    raise Busy(error.detail) from error
+                self._guests.forget(guest.vmid)  # destroyed or moved since the last line
+                continue
+            power = resources.power(status.get("status") if isinstance(status, dict) else None)
+            return Sighting(Presence.OURS, Stage.READY, power, guest.node, NO_SNAPSHOTS if self._configurer.without_snapshots(guest.vmid) else "")
+        return Sighting(Presence.ABSENT)
+
+    def poll(self, tasks: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
+        statuses = self._tasks.poll(tasks)
+        for ref in self._tasks.take_warned():
+            self._report_leaks(ref)
+        return statuses
+
+    # -- making ----------------------------------------------------------------------------
+
+    def begin_create(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
+        require_sizes(spec)
+        vmid = vmid_of(ref)
+        if (there := self._guests.look(ref, max_age=FRESH_SECONDS)) is not None:
+            return self._resumed(identity, there)
+        try:
+            task = self._maker.begin(identity, vmid, spec)
+        except AlreadyThere as error:
+            self._guests.forget(vmid)
+            if (there := self._guests.look(ref)) is None:
+                raise Busy(error.detail) from error
+            return self._resumed(identity, there)
+        finally:
+            self._guests.forget(vmid)
+        return task
+
+    def _resumed(self, identity: MachineIdentity, there: Guest) -> TaskRef | None:
+        sighting, task = self._guests.sight(identity, there)
+        match sighting:
+            case Sighting(presence=Presence.FOREIGN):
+                raise ForeignMachine(sighting.detail)
+            case Sighting(presence=Presence.OURS, stage=Stage.READY):
+                return None
+            case Sighting(presence=Presence.OURS, stage=Stage.BUILDING):
+                return task
+        raise Busy(sighting.detail or "it was there a moment ago")
+
+    def ensure_configured(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
+        require_sizes(spec)
+        return self._on(identity, ref, lambda guest: self._configurer.configure(identity, guest, spec), current=True)
+
+    def begin_resize(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
+        require_sizes(spec)
+        return self._on(identity, ref, lambda guest: self._configurer.resize(identity, guest, spec), current=True)
+
+    def begin_destroy(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
+        guest = self._guests.ours_or_none(identity, ref)
+        if guest is None:
+            return None
+        try:
+            status = self._client.get(f"{guest.path}/status/current")
+            if isinstance(status, dict) and status.get("status") == "running":
+                stopping = self._force_off(guest)
+                if stopping is not None:
+                    try:
+                        self._tasks.exit_status(stopping, STOP_SECONDS)
+                    except Busy:
+                        return stopping  # and after that, the caller will see that it is still there
+            task = self._remove(guest)
+        except NotThere as error:
+            raise Busy(error.detail, message="The machine is on its way to another node of the cluster.") from error
+        finally:
+            self._guests.forget(guest.vmid)
+        return task
+
+    def _remove(self, guest: Guest) -> TaskRef | None:
+        """Nothing but what its configuration names: others may have volumes with its number."""
+        given: dict[str, Any] = {"purge": 1, "destroy-unreferenced-disks": 0}
+        task = task_ref(self._client.delete(guest.path, **given), "destroy")
+        if task is not None:
+            if len(self._volumes) > 1000:
+                self._volumes.clear()
+            self._volumes[task.id] = [volume.partition(",")[0] for volume in guest.volumes.values()]
+        return task
+
+    def _report_leaks(self, ref: TaskRef) -> None:
+        """A machine was removed with warnings: a disk of it may have been left on its storage."""
+        for volume in self._volumes.pop(ref.id, ()):
+            storage = storage_of(volume)
+            try:
+                content = resources.lines(self._client.get(f"nodes/{ref.node}/storage/{storage}/content")) if storage else ()
+                if volume in {str(line.get("volid")) for line in content}:
+                    log.warning("%s: %s was left on the storage; an administrator has to remove it.", self.settings.cluster, volume)
+            except ProviderError as error:
+                log.warning("%s: whether %s was left on the storage could not be seen: %s", self.settings.cluster, volume, error)
+
+    # -- power -----------------------------------------------------------------------------
+
+    def begin_start(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
+        def start(guest: Guest) -> TaskRef | None:
+            try:
+                return task_ref(self._client.post(f"{guest.path}/status/start"), "start")
+            except AlreadyRunning:
+                return None
+
+        return self._on(identity, ref, start)
+
+    def begin_stop(self, identity: MachineIdentity, ref: str, mode: StopMode) -> TaskRef | None:
+        def stop(guest: Guest) -> TaskRef | None:
+            if mode is StopMode.FORCE:
+                return self._force_off(guest)
+            try:
+                return task_ref(self._client.post(f"{guest.path}/status/shutdown", timeout=SHUTDOWN_SECONDS), "stop")
+            except NotRunning:
+                return None
+
+        if self._guests.ours_or_none(identity, ref) is None:
+            return None
+        return self._on(identity, ref, stop)
+
+    def _force_off(self, guest: Guest) -> TaskRef | None:
+        given = {"overrule-shutdown": 1} if self._client.version >= OVERRULES_SHUTDOWN else {}
+        try:
+            return task_ref(self._client.post(f"{guest.path}/status/stop", **given), "force")
+        except NotRunning:
+            return None
+
+    def begin_reboot(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
+        def reboot(guest: Guest) -> TaskRef | None:
+            # A container has no reset; it is shut down and started.
+            verb = "reboot" if guest.is_container else "reset"
+            return task_ref(self._client.post(f"{guest.path}/status/{verb}"), "reboot")
+
+        return self._on(identity, ref, reboot)
+
+    # -- disks -----------------------------------------------------------------------------
+
+    def begin_revert(self, identity: MachineIdentity, ref: str, spec: MachineSpec, snapshot: str = "") -> TaskRef | None:
+        def revert(guest: Guest) -> TaskRef | None:
+            kept = {line["name"] for line in listed(self._client, guest)}
+            wanted = pve_name(snapshot) if snapshot else BASELINE
+            self._configurer.forget(guest.vmid)
+            if wanted in kept:
+                return task_ref(self._client.post(f"{guest.path}/snapshot/{wanted}/rollback"), "revert")
+            if snapshot:
+                raise TaskFailed(f"no snapshot {snapshot}", message="The machine has no such snapshot any more.")
+            if any(own_name(name) for name in kept):
+                raise TaskFailed("no baseline", message="The snapshot of the machine's beginning is gone. Delete its other snapshots to have it made anew.")
+            return self._make_anew(identity, guest, spec)
+
+        return self._on(identity, ref, revert)
+
+    def _make_anew(self, identity: MachineIdentity, guest: Guest, spec: MachineSpec) -> TaskRef | None:
+        """Where nothing was kept of its beginning. There is room for it, and it is ours, before the old one goes."""
+        call = self._maker.plan(identity, guest.vmid, spec)
+        self._guests.forget(guest.vmid)
+        guest = self._guests.ours(identity, str(guest.vmid), current=True)
+        status = self._client.get(f"{guest.path}/status/current")
+        if not isinstance(status, dict) or status.get("status") != "stopped":
+            raise Busy("it is on", message="The machine was switched on meanwhile. Shut it down first.")
+        if (task := self._remove(guest)) is not None:
+            exitstatus = self._tasks.exit_status(task, REMOVE_SECONDS)
+            if warnings(exitstatus):
+                self._report_leaks(task)
+            elif error := task_error(exitstatus):
+                raise error
+        self._guests.forget(guest.vmid)
+        return self._maker.send(call, spec)
+
+    def snapshots(self, identity: MachineIdentity, ref: str) -> list[SnapshotInfo]:
+        return self._on(identity, ref, lambda guest: own_snapshots(listed(self._client, guest)))
+
+    def begin_snapshot(self, identity: MachineIdentity, ref: str, name: str) -> TaskRef | None:
+        wanted = pve_name(name)
+
+        def take(guest: Guest) -> TaskRef | None:
+            if any(line["name"] == wanted for line in listed(self._client, guest)):
+                return None
+            if not self._configurer.keeps_snapshots(guest):
+                raise Unsupported(f"{guest.vmid}", message="The storage of this machine cannot keep snapshots.")
+            return task_ref(self._client.post(f"{guest.path}/snapshot", snapname=wanted), "snapshot")
+
+        return self._on(identity, ref, take)
+
+    def begin_delete_snapshot(self, identity: MachineIdentity, ref: str, name: str) -> TaskRef | None:
+        wanted = pve_name(name)
+
+        def delete(guest: Guest) -> TaskRef | None:
+            if all(line["name"] != wanted for line in listed(self._client, guest)):
+                return None
+            return task_ref(self._client.delete(f"{guest.path}/snapshot/{wanted}"), "unsnapshot")
+
+        return self._on(identity, ref, delete)
+
+    # -- extras ----------------------------------------------------------------------------
+
+    def endpoints(self, identity: MachineIdentity, ref: str) -> tuple[Endpoint, ...]:
+        guest = self._guests.ours(identity, ref)
+        if not guest.is_container and not machines.has_agent(guest.config):
+            return ()
+        ask = f"{guest.path}/interfaces" if guest.is_container else f"{guest.path}/agent/network-get-interfaces"
+        try:
+            with self._client.within(ENDPOINTS_SECONDS):
+                return addresses.endpoints(self._client.get(ask), guest.config.get("net0"))
+        except ProviderError:  # it is off, or there is no agent in it, or it takes its time
+            return ()
+
+    def metrics(self) -> list[Metrics]:
+        return self._stock.metrics()
+
+    def templates(self) -> list[TemplateInfo]:
+        return list_templates(self._client, self._guests, self._maker, self.settings.config)
+
+    def open_console(self, identity: MachineIdentity, ref: str, kind: ConsoleKind) -> ConsoleTarget:
+        def connect(guest: Guest) -> ConsoleTarget:
+            consoles.require_on(self._client.get(f"{guest.path}/status/current"))
+            return consoles.open_console(self._client, self.settings.config, guest, kind)
+
+        return self._on(identity, ref, connect)
+
+    # -- what the verbs share ------------------------------------------------------------------
+
+    def _on(self, identity: MachineIdentity, ref: str, deed: Callable[[Guest], Answer], *, current: bool = False) -> Answer:
+        """Do something to our machine, on whichever node it is. What is refused because it is not there (any more) did nothing."""
+        for last in (False, True):
+            guest = self._guests.ours(identity, ref, current=current)
+            try:
+                return deed(guest)
+            except NotThere as error:
+                self._guests.forget(guest.vmid)
+                if last:
+                    raise Busy(error.detail, message="The machine is on its way to another node of the cluster.") from error
+            except Forbidden:
+                self._guests.forget(guest.vmid)
+                if last:
+                    raise
+            finally:
+                self._guests.changed(guest.vmid)
+        raise InvalidSpec(ref)
