@@ -70,7 +70,7 @@ class MailInline(admin.TabularInline):
 class MachineRequestAdmin(admin.ModelAdmin):
     form = DecisionForm
     change_form_template = "admin/machines/machinerequest/change_form.html"
-    list_display = ("wanted", "requester", "why", "cluster", "size", "room", "asked_at", "until", "shown")
+    list_display = ("wanted", "requester", "why", "room", "created_at", "until", "shown")
     list_filter = (StateFilter, ("template__cluster", admin.RelatedOnlyFieldListFilter), "tier")
     list_select_related = ("requester", "template__cluster", "tier", "machine")
     list_per_page = 50
@@ -78,9 +78,9 @@ class MachineRequestAdmin(admin.ModelAdmin):
     ordering = ("id",)  # who waits longest comes first
     actions = ("approve_many", "reject_many")
     inlines = (MailInline,)
-    readonly_fields = ("shown", "requester", "reason", "wanted", "kind", "cluster", "size", "room_in_full", "asked_at", "made", "problem", "decision")
+    readonly_fields = ("shown", "requester", "reason", "wanted", "size", "room_in_full", "created_at", "made", "problem", "decision")
     fieldsets = (
-        (None, {"fields": ("shown", "requester", "reason", "wanted", "kind", "cluster", "size", "asked_at", "until")}),
+        (None, {"fields": ("shown", "requester", "reason", "wanted", "size", "created_at", "until")}),
         (_("Room on the cluster"), {"fields": ("room_in_full",)}),
         (_("What became of it"), {"fields": ("decision", "made", "problem")}),
         (_("Your decision"), {"fields": ("answer",)}),
@@ -94,7 +94,7 @@ class MachineRequestAdmin(admin.ModelAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         self.rooms = asked.Rooms()
-        response: HttpResponse = super().changelist_view(request, extra_context)
+        response: HttpResponse = super().changelist_view(request, {"title": _("Requests"), **(extra_context or {})})
         return response
 
     def get_fieldsets(self, request: HttpRequest, obj: MachineRequest | None = None) -> Any:
@@ -105,27 +105,17 @@ class MachineRequestAdmin(admin.ModelAdmin):
 
     @admin.display(description=_("request"), ordering="template__name")
     def wanted(self, request: MachineRequest) -> str:
-        return f"{request.template} ({request.template.get_kind_display()})"
-
-    @admin.display(description=_("kind"))
-    def kind(self, request: MachineRequest) -> str:
-        return str(request.template.get_kind_display())
+        """Template, size, kind and cluster."""
+        what = {"request": request, "kind": request.template.get_kind_display(), "cluster": request.template.cluster}
+        return gettext("%(request)s (%(kind)s) on %(cluster)s") % what
 
     @admin.display(description=_("why"))
     def why(self, request: MachineRequest) -> str:
         return request.reason if len(request.reason) <= 160 else f"{request.reason[:159]}…"
 
-    @admin.display(description=_("cluster"), ordering="template__cluster__name")
-    def cluster(self, request: MachineRequest) -> str:
-        return str(request.template.cluster)
-
-    @admin.display(description=_("size"), ordering="tier__position")
+    @admin.display(description=_("size"))
     def size(self, request: MachineRequest) -> str:
         return f"{request.tier}: {described(request.tier)}"
-
-    @admin.display(description=_("asked"), ordering="created_at")
-    def asked_at(self, request: MachineRequest) -> Any:
-        return request.created_at
 
     @admin.display(description=_("state"), ordering="state")
     def shown(self, request: MachineRequest) -> SafeString:
@@ -221,9 +211,7 @@ class MachineRequestAdmin(admin.ModelAdmin):
             except Refused as refusal:
                 self.message_user(request, refusal.message, messages.WARNING)
         if done and wish == "approve":
-            said = ngettext(
-                "%(count)d request is approved: its machine is being made.", "%(count)d requests are approved: their machines are being made.", done
-            )
+            said = ngettext("%(count)d request is approved: the machine is being made.", "%(count)d requests are approved: the machines are being made.", done)
             self.message_user(request, said % {"count": done}, messages.SUCCESS)
         elif done:
             self.message_user(request, ngettext("%(count)d request is rejected.", "%(count)d requests are rejected.", done) % {"count": done}, messages.SUCCESS)

@@ -30,7 +30,7 @@ class _TierChoice(forms.ModelChoiceField):
 
 def described(tier: Tier) -> str:
     cores = ngettext("%(count)d core", "%(count)d cores", tier.cores) % {"count": tier.cores}
-    return _("%(cores)s, %(memory)s memory, %(disk)d GiB disk") % {"cores": cores, "memory": memory(tier.memory_mib), "disk": tier.disk_gib}
+    return _("%(cores)s, %(memory)s, %(disk)d GiB disk") % {"cores": cores, "memory": memory(tier.memory_mib), "disk": tier.disk_gib}
 
 
 class AskForm(forms.Form):
@@ -106,3 +106,9 @@ class DecisionForm(forms.ModelForm):
     class Meta:
         model = MachineRequest
         fields = ("until",)
+
+    def clean_answer(self) -> str:
+        answer: str = self.cleaned_data["answer"]
+        if "_reject" in self.data and not answer:
+            raise forms.ValidationError(_("Give a reason. The person who asked reads it."))
+        return answer
