@@ -64,6 +64,8 @@ class Kind(StrEnum):
     DELETE_SNAPSHOT = "delete_snapshot"
     RESIZE = "resize"
     DESTROY = "destroy"
+    ADOPT = "adopt"  # write our label to a machine that was there before
+    RELEASE = "release"  # take it off again; the machine itself is not touched
 
 
 REQUEST_EVENT: dict[Kind, Event] = {
@@ -77,6 +79,8 @@ REQUEST_EVENT: dict[Kind, Event] = {
     Kind.DELETE_SNAPSHOT: Event.UPDATE,
     Kind.RESIZE: Event.UPDATE,
     Kind.DESTROY: Event.DESTROY,
+    Kind.ADOPT: Event.PROVISION,
+    Kind.RELEASE: Event.DESTROY,
 }
 
 _S, _E = State, Event

@@ -1,4 +1,4 @@
-from .cluster import BurnedRef, Cluster, Node, Template, TemplateKind, Tier
+from .cluster import Audience, BurnedRef, Cluster, ClusterReport, Node, Template, TemplateKind, Tier
 from .feed import Change
 from .machine import Machine, Snapshot
 from .operation import ACTIVE, Batch, Heartbeat, Operation, OperationEvent, OperationState, Priority
@@ -8,10 +8,12 @@ __all__ = [
     "ACTIVE",
     "OPEN",
     "TO_DECIDE",
+    "Audience",
     "Batch",
     "BurnedRef",
     "Change",
     "Cluster",
+    "ClusterReport",
     "Heartbeat",
     "Machine",
     "MachineRequest",

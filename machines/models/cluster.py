@@ -1,5 +1,6 @@
 """Where machines are made, and of what."""
 
+from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -46,6 +47,10 @@ class Cluster(models.Model):
     eased = models.JSONField(default=dict, blank=True, editable=False)
     orphans = models.JSONField(default=list, blank=True)  # {ref, name}: with our label and no row; reported, never removed
     taken = models.JSONField(default=list, blank=True, editable=False)  # numbers of our range that others have
+    adopted = models.JSONField(default=list, blank=True, editable=False)  # refs of machines that were there before; written by services.adoption
+    # What staff wish the watcher to do next; it clears them.
+    check_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    sync_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
     watcher = models.CharField(max_length=64, blank=True, default="")  # token of the watcher that holds the lease
     watcher_until = models.DateTimeField(null=True, blank=True)
 
@@ -58,6 +63,19 @@ class Cluster(models.Model):
     @property
     def simulated(self) -> bool:
         return self.kind == ClusterKind.SIMULATOR
+
+
+class ClusterReport(models.Model):
+    """What the watcher found on a cluster, for its page in the admin: too much to be read with every machine."""
+
+    cluster = models.OneToOneField(Cluster, on_delete=models.CASCADE, related_name="report")
+    checks = models.JSONField(default=list)  # providers.types.Check as {name, ok, detail}
+    checked_at = models.DateTimeField(null=True)
+    guests = models.JSONField(default=list)  # without anybody's label: {ref, name, kind, node, power}
+    guests_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return str(self.cluster)
 
 
 class BurnedRef(models.Model):
@@ -99,6 +117,13 @@ class TemplateKind(models.TextChoices):
     CONTAINER = "container", _("Container")
 
 
+class Audience(models.TextChoices):
+    EVERYBODY = "everybody", _("Everybody")
+    TEACHERS = "teachers", _("Teachers and staff")
+    STAFF = "staff", _("Staff")
+    CHOSEN = "chosen", _("The people chosen below, and staff")
+
+
 class Template(models.Model):
     """What machines are cloned from. `ref` is the cluster's name for it."""
 
@@ -113,7 +138,10 @@ class Template(models.Model):
     disk_gib = models.PositiveIntegerField(null=True, blank=True, help_text=_("Empty: as the image."))
     linked = models.BooleanField(default=True, help_text=_("Clones share the template's disk: made in no time, small."))
     seeded = models.BooleanField(default=True, help_text=_("The guest reads user, password and key from a NoCloud seed."))
-    active = models.BooleanField(default=True, help_text=_("Offered to teachers."))
+    active = models.BooleanField(default=True, help_text=_("Offered to those who may use it."))
+    audience = models.CharField(_("who may use it"), max_length=10, choices=Audience, default=Audience.EVERYBODY)
+    people = models.ManyToManyField(settings.AUTH_USER_MODEL, blank=True, related_name="+", verbose_name=_("chosen people"))
+    tiers = models.ManyToManyField("Tier", blank=True, related_name="+", verbose_name=_("tiers"), help_text=_("None: all of them."))
     # As last seen on the cluster; `node` and `storage` are empty where clones of it may be made anywhere.
     present = models.BooleanField(default=True)
     node = models.CharField(max_length=100, blank=True, default="", editable=False)

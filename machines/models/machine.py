@@ -38,6 +38,9 @@ class Machine(models.Model):
 
     key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=63)
+    # It was there before the portal, which labelled it; it is removed or resized only where staff allowed that.
+    adopted = models.BooleanField(default=False)
+    may_destroy = models.BooleanField(default=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="machines")
     cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="machines")
     template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="machines")

@@ -33,6 +33,8 @@ KIND_CHOICES = [
     (Kind.DELETE_SNAPSHOT, _("Delete snapshot")),
     (Kind.RESIZE, _("Resize")),
     (Kind.DESTROY, _("Delete")),
+    (Kind.ADOPT, _("Adopt")),
+    (Kind.RELEASE, _("Release")),
 ]
 
 

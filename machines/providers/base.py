@@ -150,6 +150,19 @@ class Provider(ABC):
         """Raises Busy while linked clones stand on it."""
         raise Unsupported(f"{self.kind} does not import templates")
 
+    def adopt(self, identity: MachineIdentity, ref: str, guest: str) -> TaskRef | None:
+        """Write our label to the guest at `ref`, which has none and is called `guest`, and change nothing
+        else. Raises ForeignMachine where it has a label of another or another name, InvalidSpec for a template."""
+        raise Unsupported(f"{self.kind} does not adopt machines")
+
+    def release(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
+        """Take our label off again, and change nothing else."""
+        raise Unsupported(f"{self.kind} does not adopt machines")
+
+    def certificates(self) -> list[Check]:
+        """What the cluster shows as its certificates, trusted or not, for people who compare. Never raises."""
+        return []
+
     def open_console(self, identity: MachineIdentity, ref: str, kind: ConsoleKind) -> ConsoleTarget:
         """Open a console and say where it is; the secret in it works once and soon ends.
         Raises NotRunning, Unsupported."""

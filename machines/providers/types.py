@@ -139,6 +139,7 @@ class ObservedMachine:
     identity: MachineIdentity | None = None
     node: str = ""
     endpoints: tuple[Endpoint, ...] = ()
+    kind: str = "vm"  # or "container"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +245,7 @@ class Capabilities:
     full_clone: bool = False
     events: bool = False  # tells of changes by itself, see Provider.wait_for_change
     simulated: bool = False
+    adoption: bool = False  # label what was there before
     numbered: bool = False  # refs are numbers out of a range that is set for the cluster
     inventory_seconds: float = 0.0  # between two inventories at least, where one costs the cluster much
 

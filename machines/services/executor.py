@@ -179,19 +179,21 @@ def _succeed(work: Work, columns: dict[str, Any]) -> None:
     operation, snapshots, ref = work.operation, work.machine.snapshots, work.machine.ref
     also: Callable[[], object] | None = None
     match Kind(operation.kind):
-        case Kind.DESTROY:
+        case Kind.DESTROY | Kind.RELEASE:
             secrets = dict.fromkeys(("password", "ssh_private_key", "ssh_public_key", "ssh_host_key"), "")
             columns = {**columns, **secrets, "ref": "", "endpoints": [], "power": "unknown"}
 
             def also() -> None:
                 snapshots.all().delete()
                 refs.burn(work.machine.cluster, ref)
+                if work.machine.adopted:
+                    refs.forget_adopted(work.machine.cluster, ref)
 
         case Kind.SNAPSHOT:
             also = partial(snapshots.filter(name=operation.params["snapshot"]).update, ready=True)
         case Kind.DELETE_SNAPSHOT:
             also = snapshots.filter(name=operation.params["snapshot"]).delete
-    if operation.kind == Kind.DESTROY:
+    if operation.kind in (Kind.DESTROY, Kind.RELEASE):
         event = Event.GONE
     else:
         assert work.seen is not None, "no step ends without having looked"

@@ -12,9 +12,10 @@ from django.utils.translation import gettext as _
 
 from accounts.services import audit
 from machines.lifecycle import Event, State
-from machines.models import Cluster, Machine, Node
+from machines.models import Cluster, ClusterReport, Machine, Node
 from machines.providers.base import Provider
 from machines.providers.errors import ProviderError
+from machines.providers.registry import provider_class
 from machines.providers.types import Inventory
 
 from . import reconcile, refs, transitions, waiting
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 200  # rows written in one transaction, so that nobody waits long for the next
 ORPHANS_TOLD = 50
+GUESTS_TOLD = 1000
 
 
 def look(cluster: Cluster, provider: Provider) -> Inventory:
@@ -40,6 +42,7 @@ def apply(cluster: Cluster, inventory: Inventory, *, began: datetime) -> reconci
     for some in _portions(plan.changes):
         _write(some)
     _write_nodes(cluster, inventory)
+    _write_guests(cluster, inventory)
     problem = ""
     if alarm := plan.alarm:
         problem = _("%(vanished)d of %(of)d machines vanished at once. Looking again before that is believed (%(sighting)d of %(needed)d).") % {
@@ -131,6 +134,18 @@ def _write_nodes(cluster: Cluster, inventory: Inventory) -> None:
     for node in before.values():
         if node.online:
             Node.objects.filter(pk=node.pk).update(online=False)
+
+
+def _write_guests(cluster: Cluster, inventory: Inventory) -> None:
+    """What nobody's label is on, where staff may adopt it."""
+    if not provider_class(cluster.kind).capabilities.adoption:
+        return
+    nameless = [one for one in inventory.machines if one.identity is None]
+    nameless.sort(key=lambda one: (len(one.ref), one.ref))
+    guests = [{"ref": one.ref, "name": one.name, "kind": one.kind, "node": one.node, "power": str(one.power)} for one in nameless[:GUESTS_TOLD]]
+    known = ClusterReport.objects.filter(cluster=cluster).values_list("guests", flat=True).first()
+    if known != guests:
+        ClusterReport.objects.update_or_create(cluster=cluster, defaults={"guests": guests, "guests_at": timezone.now()})
 
 
 def _orphans(cluster: Cluster, plan: reconcile.Plan) -> list[dict[str, str]]:

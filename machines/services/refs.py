@@ -52,5 +52,16 @@ def burn(cluster: Cluster, ref: str) -> None:
         BurnedRef.objects.update_or_create(cluster=cluster, ref=ref, defaults={"until": timezone.now() + BURNED})
 
 
+def note_adopted(cluster: Cluster, ref: str) -> None:
+    """Have the provider look for our label there too, wherever our range is. In a transaction; locks the cluster's row."""
+    adopted = Cluster.objects.select_for_update().values_list("adopted", flat=True).get(pk=cluster.pk)
+    Cluster.objects.filter(pk=cluster.pk).update(adopted=sorted({*adopted, ref}))
+
+
+def forget_adopted(cluster: Cluster, ref: str) -> None:
+    adopted = Cluster.objects.select_for_update().values_list("adopted", flat=True).get(pk=cluster.pk)
+    Cluster.objects.filter(pk=cluster.pk).update(adopted=sorted({*adopted} - {ref}))
+
+
 def trim() -> None:
     BurnedRef.objects.filter(until__lt=timezone.now()).delete()

@@ -138,9 +138,26 @@ def destroy(machine: Machine, *, acting_user: User | None, batch: Batch | None =
     with transaction.atomic():
         _lock(machine)
         active = _active(machine)
+        if machine.adopted and (message := _kept(machine, Kind.DESTROY, {})):
+            raise Refused(message, code="adopted")
         if active is not None and active.kind != Kind.DESTROY and active.state != OperationState.RUNNING:
             _end(active, machine, acting_user=acting_user)
         return _ask(machine, Kind.DESTROY, acting_user=acting_user, priority=priority, batch=batch)
+
+
+def adopt(machine: Machine, *, acting_user: User | None, guest: str) -> Operation:
+    """The operation that labels what is at the ref of a new row, called `guest` there. See `services.adoption`."""
+    with transaction.atomic():
+        operation = _record(machine, Kind.ADOPT, acting_user=acting_user, batch=None, priority=Priority.PERSON, params={"guest": guest})
+        publish(*machine_topics(machine), *operation_topics(operation))
+        return operation
+
+
+def release(machine: Machine, *, acting_user: User | None) -> Operation:
+    """Forget an adopted machine: the label is taken off it and it stays as it is."""
+    if not machine.adopted:
+        raise Refused(_("%(machine)s was made by the portal. Delete it instead.") % {"machine": machine}, code="not_adopted")
+    return _ask(machine, Kind.RELEASE, acting_user=acting_user)
 
 
 def retry(machine: Machine, *, acting_user: User | None) -> Operation:
@@ -157,6 +174,8 @@ def retry(machine: Machine, *, acting_user: User | None) -> Operation:
         kind = Kind(last.kind) if last is not None and last.state == OperationState.FAILED and machine.made_at else Kind.PROVISION
         if machine.problem_code == Incomplete.code or not can(machine.state, REQUEST_EVENT[kind]):
             kind = Kind.PROVISION
+        if machine.adopted and kind is Kind.PROVISION:
+            kind, last = Kind.ADOPT, machine.operations.filter(kind=Kind.ADOPT).last()
         params = dict(last.params) if last is not None and last.kind == kind else {}
         params.pop("force", None)
         return _ask(machine, kind, acting_user=acting_user, params=params)
@@ -220,6 +239,8 @@ def _ask(
                 return _hurry(active, priority)
             message = _("%(machine)s is busy (%(doing)s). Wait until that is done, or cancel it.")
             raise Refused(message % {"machine": machine, "doing": active.get_kind_display()}, code="busy")
+        if machine.adopted and (message := _kept(machine, kind, params)):
+            raise Refused(message, code="adopted")
         if not can(machine.state, REQUEST_EVENT[kind]):
             raise Refused(_why_not(machine, kind), code="not_now")
         operation = _record(machine, kind, acting_user=acting_user, batch=batch, priority=priority, params=params)
@@ -285,6 +306,19 @@ def _end(operation: Operation, machine: Machine, *, acting_user: User | None) ->
         transitions.apply(machine, Event.SETTLED_ON if machine.power == "on" else Event.SETTLED_OFF, tell=tell)
     else:
         transitions.apply(machine, Event.FAIL, problem=_("The work on this machine was cancelled half way."), code="cancelled", tell=tell)
+
+
+def _kept(machine: Machine, kind: Kind, params: dict[str, Any]) -> str:
+    """Why this is not done to a machine that was there before the portal; empty where it is."""
+    name = {"machine": machine}
+    match kind:
+        case Kind.REVERT if not params.get("snapshot"):
+            return _("%(machine)s was there before the portal, which does not know how it was made. Revert it to a snapshot.") % name
+        case Kind.PROVISION:
+            return _("%(machine)s was there before the portal, which cannot make it anew.") % name
+        case Kind.DESTROY | Kind.RESIZE if not machine.may_destroy:
+            return _("%(machine)s was there before the portal. Staff have to allow first that it is changed or deleted, or release it.") % name
+    return ""
 
 
 def _why_not(machine: Machine, kind: Kind) -> str:

@@ -13,12 +13,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from machines.lifecycle import Event, Kind, State
-from machines.models import Operation
+from machines.models import Machine, Operation
 from machines.providers.errors import Busy, ForeignMachine, Incomplete, InvalidSpec
 from machines.providers.types import Power, Presence, Sighting, Stage, StopMode
 
 from . import gateway, refs
-from .work import Again, Done, Outcome, Wait, Work
+from .work import Again, Done, Outcome, Vanished, Wait, Work
 
 MOST_BURNED = 5  # refs found taken by strangers before a person has to look
 
@@ -32,6 +32,8 @@ class Step:
 
 def ensure_created(work: Work) -> Outcome:
     machine = work.machine
+    if machine.adopted:
+        raise InvalidSpec("adopted", message=_("This machine was there before the portal, which cannot make it anew."))
     if machine.state == State.PENDING:
         # Before the call: after a crash we know where to look.
         work.commit(event=Event.BEGIN, machine={"ref": machine.ref or refs.take(machine)})
@@ -138,6 +140,8 @@ def ensure_restarted(work: Work) -> Outcome:
 
 def ensure_reverted(work: Work) -> Outcome:
     machine, snapshot = work.machine, work.params.get("snapshot", "")
+    if machine.adopted and not snapshot:
+        raise InvalidSpec("adopted", message=_("This machine was there before the portal, which does not know how it was made."))
     if _ready(work).power is Power.ON:
         work.say(_("Switching it off: what is in its memory is thrown away as well."))
         return _pull_the_plug(work)
@@ -180,6 +184,7 @@ def ensure_no_snapshot(work: Work) -> Outcome:
 
 def ensure_resized(work: Work) -> Outcome:
     machine = work.machine
+    _may_be_destroyed(machine)
     if _ready(work).power is Power.ON:
         raise InvalidSpec("it is on", message=_("The machine was switched on meanwhile. Shut it down first."))
     sizes = {name: work.params[name] for name in ("cores", "memory_mib")}
@@ -204,8 +209,40 @@ def ensure_destroyed(work: Work) -> Outcome:
     if seen.presence is Presence.FOREIGN:
         work.say(_("The machine is gone; what is in its place is not ours and is left alone."), "warning")
         return Done()
+    machine.refresh_from_db(fields=["adopted", "may_destroy"])
+    _may_be_destroyed(machine)
     work.say(_("Removing the machine with its disks."))
     return work.act("destroy", lambda: work.provider.begin_destroy(work.identity, machine.ref))
+
+
+def ensure_adopted(work: Work) -> Outcome:
+    machine, before = work.machine, work.machine.made_at is not None
+    if machine.state == State.PENDING:
+        work.commit(event=Event.BEGIN)
+    seen = work.look()
+    if seen.presence is Presence.ABSENT:
+        raise Vanished
+    if seen.presence is Presence.OURS:
+        work.say(_("The machine carries the portal's label."))
+        return Done(machine={} if before else {"made_at": timezone.now()})
+    if before:  # it lost our label, or another took its number: staff have to look which
+        raise ForeignMachine(seen.detail)
+    work.say(_("Writing the portal's label to the machine."))
+    return work.act("adopt", lambda: work.provider.adopt(work.identity, machine.ref, work.params["guest"]))
+
+
+def ensure_released(work: Work) -> Outcome:
+    if work.look().presence is not Presence.OURS:
+        work.say(_("The machine does not carry the portal's label. It stays as it is."))
+        return Done()
+    work.say(_("Taking the portal's label off the machine. It stays as it is."))
+    return work.act("release", lambda: work.provider.release(work.identity, work.machine.ref))
+
+
+def _may_be_destroyed(machine: Machine) -> None:
+    """Asked again at the deed, whatever was asked before. Raises InvalidSpec."""
+    if machine.adopted and not machine.may_destroy:
+        raise InvalidSpec("adopted", message=_("This machine was there before the portal. Staff have not allowed to change or delete it."))
 
 
 def _ready(work: Work) -> Sighting:
@@ -230,12 +267,16 @@ _PLANS: dict[Kind, tuple[Step, ...]] = {
     Kind.DELETE_SNAPSHOT: (Step(ensure_no_snapshot, "create", 1800),),
     Kind.RESIZE: (Step(ensure_resized, "create", 600),),
     Kind.DESTROY: (Step(ensure_destroyed, "create", 600),),
+    Kind.ADOPT: (Step(ensure_adopted, "create", 300),),
+    Kind.RELEASE: (Step(ensure_released, "create", 300),),
 }
 
 
 def plan(operation: Operation) -> tuple[Step, ...]:
     """The steps of an operation; the same for all its life."""
     steps = _PLANS[Kind(operation.kind)]
+    if operation.kind == Kind.REVERT and operation.machine.adopted:
+        steps = steps[:1]  # its settings are its own
     if operation.kind in (Kind.PROVISION, Kind.REVERT) and operation.params.get("start"):
         steps = (*steps, _ON)
     return steps

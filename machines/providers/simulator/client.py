@@ -47,6 +47,7 @@ class SimulatorProvider(Provider):
         screen=True,
         full_clone=True,
         events=True,
+        adoption=True,
         simulated=True,
     )
 
@@ -147,6 +148,14 @@ class SimulatorProvider(Provider):
 
     def templates(self) -> list[TemplateInfo]:
         return [TemplateInfo(**each) for each in self._connection.ask("templates")]
+
+    def adopt(self, identity: MachineIdentity, ref: str, guest: str) -> TaskRef | None:
+        self._ask("adopt", identity, ref, guest=guest)
+        return None
+
+    def release(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
+        self._ask("release", identity, ref)
+        return None
 
     def open_console(self, identity: MachineIdentity, ref: str, kind: ConsoleKind) -> ConsoleTarget:
         if kind is not ConsoleKind.SCREEN:

@@ -64,6 +64,8 @@ class Server:
             "screenshot": lambda call: base64.b64encode(self.screens.screenshot(self._running(call))).decode(),
             "metrics": lambda call: [asdict(each) for each in self.world.metrics()],
             "templates": lambda call: [asdict(each) for each in self.world.template_list()],
+            "adopt": lambda call: self.world.adopt(_identity(call), call["ref"], call["guest"]),
+            "release": lambda call: self.world.release(_identity(call), call["ref"]),
             "console": self._open_console,
             "host": lambda call: self.world.figures(),
         }

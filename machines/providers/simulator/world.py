@@ -344,6 +344,20 @@ class World:
             self._cut_power(machine)
         self._remove(machine)
 
+    def adopt(self, identity: MachineIdentity, ref: str, guest: str) -> None:
+        machine = self.machines.get(ref)
+        if machine is None:
+            raise TaskFailed(f"no machine at {ref}", message="The machine is not on the cluster.")
+        if not machine.belongs_to(identity) and (machine.label is not None or machine.name != guest):
+            raise ForeignMachine(f"{ref} holds {machine.name}")
+        machine.label = identity
+        self.changed(machine)
+
+    def release(self, identity: MachineIdentity, ref: str) -> None:
+        machine = self.ours(identity, ref)
+        machine.label = None
+        self.changed(machine)
+
     def plant(self, ref: str, name: str, label: MachineIdentity | None) -> None:
         """A machine that somebody else made."""
         self._add(VirtualMachine(ref, name, next(iter(TEMPLATES)).ref, label, node=next(iter(self._memory_used))))

@@ -46,7 +46,7 @@ def test_a_look_that_brings_nothing_new_writes_the_time_of_the_look_alone(cluste
         at_rest(cluster, world)
     inventory.look(cluster, provider)
     before = list(Machine.objects.values())
-    with django_assert_num_queries(5):  # rows, nodes, and the cluster's own row between two savepoints
+    with django_assert_num_queries(6):  # rows, nodes, and the cluster's own row between two savepoints
         inventory.look(cluster, provider)
     assert list(Machine.objects.values()) == before and not Change.objects.filter(topic__startswith="machine:").exists()
     assert Cluster.objects.get(pk=cluster.pk).seen_at > timezone.now() - timedelta(seconds=5)
