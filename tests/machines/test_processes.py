@@ -15,10 +15,10 @@ from django.db import connections
 
 from labportal.sqlite.base import DatabaseWrapper
 from machines.lifecycle import State
-from machines.models import Cluster, Heartbeat, Machine, Operation, OperationState
+from machines.models import Cluster, Heartbeat, Machine, MachineRequest, Operation, OperationState, RequestMail, RequestState
 from machines.providers.simulator import FaultKind, SimulatorControl
-from machines.services import catalog, gateway, requests
-from tests.factories import make_cluster, make_machine
+from machines.services import approvals, catalog, gateway, requests
+from tests.factories import make_cluster, make_machine, make_request, make_user
 from tests.machines.providers.lab import until
 
 pytestmark = pytest.mark.processes
@@ -122,6 +122,17 @@ def test_a_worker_killed_in_the_middle_leaves_one_machine_not_two_and_not_none(p
     assert set(Operation.objects.values_list("state", flat=True)) == {OperationState.SUCCEEDED}
     until(lambda: Machine.objects.filter(answering_since=None).count() == 0, 20, "their guests have booted")
     until(lambda: Heartbeat.objects.filter(name="worker").exists(), 20, "the worker shows life")
+
+
+def test_what_was_asked_for_and_approved_is_made_and_mailed(portal, cluster):
+    portal.watcher()
+    portal.worker()
+    request = make_request(make_user("ada"), template=cluster.templates.first())
+    machine = approvals.approve(request, acting_user=make_user("sam", role="staff"))
+    until(lambda: MachineRequest.objects.get().state == RequestState.READY, 30, "the request is ready")
+    assert state_of(machine) == State.RUNNING
+    assert [seen["identity"]["key"] for seen in portal.control.machines()] == [str(machine.key)]
+    until(lambda: RequestMail.objects.exclude(sent_at=None).count() == 2, 20, "both mails are sent")
 
 
 def test_what_happens_behind_our_back_is_known_within_two_seconds(portal, cluster):
