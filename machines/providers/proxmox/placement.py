@@ -13,6 +13,7 @@ from .resources import NodeLine, StorageLine
 RECENT_SECONDS = 30.0  # until what was placed shows in the figures of its node
 RESERVE_MIB = 2048
 SPARE_DISK_MIB = 1024
+SNAPSHOTS_OF_CONTAINERS = frozenset({"lvmthin", "zfspool", "rbd", "btrfs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +115,10 @@ def choose_source(
     if not copies:
         raise TemplateMissing("no copy of it is left")
     # A template does its cloning on its own node: that has to be online even where the clone goes elsewhere.
-    awake = [copy for copy in copies if copy.node in nodes and nodes[copy.node].online] or copies
-    reachable = {copy.node for copy in awake}
+    awake = [copy for copy in copies if copy.node in nodes and nodes[copy.node].online]
+    reachable = {copy.node for copy in awake or copies}
     if any(copy.shared for copy in awake):
         reachable |= set(nodes)
-    if awake is copies:
-        reachable = {copy.node for copy in copies}
     node = choose_node(nodes, memory_mib, reachable=reachable, allowed=allowed, promised=promised, reserve_mib=reserve_mib)
     here = [copy for copy in awake if copy.node == node]
     return Place((here or [copy for copy in awake if copy.shared])[0], node)
@@ -128,10 +127,12 @@ def choose_source(
 def choose_storage(storages: Iterable[StorageLine], node: str, content: str, need_mib: int, allowed: Collection[str] = ()) -> str:
     """The active storage of `node` for `content` ("images", "rootdir") with the most room. Raises NoCapacity."""
     fit = [line for line in storages if line.node == node and line.active and content in line.content and (not allowed or line.name in allowed)]
-    roomy = [(line.free_mib, line.name) for line in fit if line.free_mib >= need_mib + SPARE_DISK_MIB]
+    roomy = [line for line in fit if line.free_mib >= need_mib + SPARE_DISK_MIB]
+    if content == "rootdir":  # containers have snapshots only where the storage copies on write
+        roomy = [line for line in roomy if line.kind in SNAPSHOTS_OF_CONTAINERS] or roomy
     if roomy:
-        most = max(free for free, _ in roomy)
-        return min(name for free, name in roomy if free == most)
+        most = max(line.free_mib for line in roomy)
+        return min(line.name for line in roomy if line.free_mib == most)
     free = max((line.free_mib for line in fit), default=0)
     raise NoCapacity(
         f"{need_mib} MiB wanted for {content} on {node}, {free} MiB free",
