@@ -1,7 +1,8 @@
-from .cluster import Audience, BurnedRef, Cluster, ClusterReport, Node, Template, TemplateKind, Tier
+from .cluster import Audience, BurnedRef, Cluster, ClusterKind, ClusterReport, Node, Template, TemplateKind, Tier
 from .feed import Change
 from .machine import Machine, Snapshot
 from .operation import ACTIVE, Batch, Heartbeat, Operation, OperationEvent, OperationState, Priority
+from .realm import RealmIdentity
 from .request import OPEN, TO_DECIDE, MachineRequest, RequestMail, RequestState
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "BurnedRef",
     "Change",
     "Cluster",
+    "ClusterKind",
     "ClusterReport",
     "Heartbeat",
     "Machine",
@@ -22,6 +24,7 @@ __all__ = [
     "OperationEvent",
     "OperationState",
     "Priority",
+    "RealmIdentity",
     "RequestMail",
     "RequestState",
     "Snapshot",

@@ -138,6 +138,7 @@ class Template(models.Model):
     disk_gib = models.PositiveIntegerField(null=True, blank=True, help_text=_("Empty: as the image."))
     linked = models.BooleanField(default=True, help_text=_("Clones share the template's disk: made in no time, small."))
     seeded = models.BooleanField(default=True, help_text=_("The guest reads user, password and key from a NoCloud seed."))
+    rdp = models.BooleanField(_("has RDP"), default=False, help_text=_("The guest has a remote desktop (RDP); its people get a file that opens it."))
     active = models.BooleanField(default=True, help_text=_("Offered to those who may use it."))
     audience = models.CharField(_("who may use it"), max_length=10, choices=Audience, default=Audience.EVERYBODY)
     people = models.ManyToManyField(settings.AUTH_USER_MODEL, blank=True, related_name="+", verbose_name=_("chosen people"))

@@ -69,9 +69,12 @@ class Machine(models.Model):
     power = models.CharField(max_length=8, default="unknown")
     node = models.CharField(max_length=100, blank=True, default="")
     endpoints = models.JSONField(default=list, blank=True)  # as dicts of providers.types.Endpoint
+    address_seen_at = models.DateTimeField(null=True, blank=True)  # when the addresses in `endpoints` were last told
     seen_at = models.DateTimeField(null=True, blank=True)  # when what is under *seen* last changed
     misses = models.PositiveSmallIntegerField(default=0)  # whole inventories in a row without it
     answering_since = models.DateTimeField(null=True, blank=True)  # SSH answered since power-on: booted
+
+    address_asked_at = models.DateTimeField(null=True, blank=True)  # when somebody wanted the guest to be asked again
 
     created_at = models.DateTimeField(auto_now_add=True)
 
