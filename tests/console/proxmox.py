@@ -1,47 +1,34 @@
-"""The consoles of a Proxmox VE cluster, and nothing else of it."""
+"""A machine and a container of the portal's on a fake Proxmox VE cluster, both running."""
 
-from urllib.parse import quote, urlencode
+from machines.lifecycle import State
+from machines.providers.proxmox.label import describe
+from machines.services import gateway
+from tests.factories import make_cluster, make_machine, make_template
 
-from machines.providers.base import Provider
-from machines.providers.errors import NotRunning, Unsupported
-from machines.providers.proxmox.client import Client
-from machines.providers.types import Capabilities, ConsoleKind, ConsoleTarget, Inventory
+VM, CONTAINER = 100001, 100002
 
 
-class Consoles(Provider):
-    kind = "proxmox"
-    capabilities = Capabilities(screen=True, terminal=True, numbered=True)
+def populate(fake):
+    fake.control.add_vm(VM, "web", node="pve1", pool=fake.pool, status="running", config={"serial0": "socket"})
+    fake.control.add_ct(CONTAINER, "box", node="pve1", pool=fake.pool, status="running")
 
-    def open_console(self, identity, ref, kind):
-        config = self.settings.config
-        with Client(config, self.settings.secret).pinned() as client:
-            guest = next(guest for guest in client.get("cluster/resources", type="vm") if str(guest["vmid"]) == ref)
-            path = f"nodes/{guest['node']}/{guest['type']}/{ref}"
-            if client.get(f"{path}/status/current")["status"] != "running":
-                raise NotRunning
-            if kind is ConsoleKind.TERMINAL and guest["type"] == "qemu" and "serial0" not in client.get(f"{path}/config"):
-                raise Unsupported
-            answer = client.post(f"{path}/termproxy") if kind is ConsoleKind.TERMINAL else client.post(f"{path}/vncproxy", websocket=True)
-            asked = urlencode({"port": answer["port"], "vncticket": answer["ticket"]}, quote_via=quote, safe="")
-            target = ConsoleTarget(
-                kind,
-                url=f"wss://{client.endpoint}/api2/json/{path}/vncwebsocket?{asked}",
-                headers=client.headers,
-                ca=config["ca"] if config["tls"] == "ca" else "",
-                fingerprint=" ".join(config["fingerprints"]) if config["tls"] == "fingerprint" else "",
-                password=answer.get("password", answer["ticket"]),
-                greeting=f"{answer['user']}:{answer['ticket']}\n",
-            )
-            client.close()
-            return target
 
-    def check(self):
-        return []
+def make_pve(fake):
+    return make_cluster("pve", kind="proxmox", config=fake.config(), secret=fake.token_secret)
 
-    def inventory(self):
-        return Inventory(machines=())
 
-    def _cannot(self, *_):
-        raise NotImplementedError
+def make_vm(fake, cluster, owner):
+    return _made(
+        fake, VM, make_machine("web", owner=owner, ref=str(VM), state=State.RUNNING, template=make_template(cluster, ref="9000"), ssh_private_key="key")
+    )
 
-    find = poll = begin_create = ensure_configured = begin_start = begin_stop = begin_reboot = begin_revert = begin_destroy = _cannot
+
+def make_container(fake, cluster, owner):
+    """Of a template in which neither user nor key can be set."""
+    template = make_template(cluster, ref="9100", kind="container", seeded=False)
+    return _made(fake, CONTAINER, make_machine("box", owner=owner, ref=str(CONTAINER), state=State.RUNNING, template=template))
+
+
+def _made(fake, vmid, row):
+    fake.control.change_guest(vmid, config={"description": describe(gateway.identity(row))})
+    return row

@@ -13,25 +13,21 @@ from console.models import ConsoleTicket
 from console.relay import vnc
 from console.services import targets, tickets
 from labportal.asgi import application
-from machines.lifecycle import State
-from machines.providers import registry
 from machines.providers.types import ConsoleKind
 from machines.services import credentials, gateway
-from tests.factories import make_cluster, make_machine, make_template, make_user
+from tests.factories import make_user
 from tests.proxmox.running import running_cluster
 
 from .browser import SECONDS, Socket
+from .proxmox import CONTAINER, VM, make_container, make_pve, make_vm, populate
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-VM, CONTAINER = 100001, 100002
 
 
 @pytest.fixture(scope="module")
 def fake():
     with running_cluster(time_scale=0) as cluster:
-        cluster.control.add_vm(VM, "web", node="pve1", pool=cluster.pool, status="running", config={"serial0": "socket"})
-        cluster.control.add_ct(CONTAINER, "box", node="pve1", pool=cluster.pool, status="running")
+        populate(cluster)
         yield cluster
 
 
@@ -45,9 +41,8 @@ async def set_right(fake):
 
 
 @pytest.fixture
-def cluster(db, fake, monkeypatch):
-    monkeypatch.setitem(registry.KINDS, "proxmox", "tests.console.proxmox:Consoles")
-    return make_cluster("pve", kind="proxmox", config=fake.config(), secret=fake.token_secret)
+def cluster(db, fake):
+    return make_pve(fake)
 
 
 @pytest.fixture
@@ -56,14 +51,13 @@ def ada(db):
 
 
 @pytest.fixture
-def machine(cluster, ada):
-    return make_machine("web", owner=ada, ref=str(VM), state=State.RUNNING, template=make_template(cluster, ref="9000"), ssh_private_key="key")
+def machine(fake, cluster, ada):
+    return make_vm(fake, cluster, ada)
 
 
 @pytest.fixture
-def container(cluster, ada):
-    template = make_template(cluster, ref="9100", kind="container", seeded=False)
-    return make_machine("box", owner=ada, ref=str(CONTAINER), state=State.RUNNING, template=template)
+def container(fake, cluster, ada):
+    return make_container(fake, cluster, ada)
 
 
 @pytest.fixture

@@ -4,32 +4,21 @@ import re
 
 import pytest
 
-from machines.lifecycle import State
-from tests.factories import make_cluster, make_machine, make_template, make_user
+from tests.factories import make_user
 from tests.proxmox.running import running_cluster
-from tests.web import WebProcess, wait
+from tests.web import wait
 
+from .proxmox import VM, make_container, make_pve, make_vm, populate
 from .window import colours, expect, says, size_in, windows
 
 pytestmark = pytest.mark.browser
-
-VM, CONTAINER = 100001, 100002
 
 
 @pytest.fixture
 def fake():
     with running_cluster(time_scale=0) as cluster:
-        cluster.control.add_vm(VM, "web", node="pve1", pool=cluster.pool, status="running")
-        cluster.control.add_ct(CONTAINER, "box", node="pve1", pool=cluster.pool, status="running")
+        populate(cluster)
         yield cluster
-
-
-@pytest.fixture
-def portal(file_database, collected, tmp_path):
-    portal = WebProcess(tmp_path, collected, DJANGO_SETTINGS_MODULE="tests.console.proxmox_settings")
-    portal.start()
-    yield portal
-    portal.kill()
 
 
 @pytest.fixture
@@ -39,18 +28,17 @@ def ada(file_database):
 
 @pytest.fixture
 def cluster(file_database, fake):
-    return make_cluster("pve", kind="proxmox", config=fake.config(), secret=fake.token_secret)
+    return make_pve(fake)
 
 
 @pytest.fixture
-def machine(cluster, ada):
-    return make_machine("web", owner=ada, ref=str(VM), state=State.RUNNING, template=make_template(cluster, ref="9000"))
+def machine(fake, cluster, ada):
+    return make_vm(fake, cluster, ada)
 
 
 @pytest.fixture
-def container(cluster, ada):
-    template = make_template(cluster, ref="9100", kind="container", seeded=False)
-    return make_machine("box", owner=ada, ref=str(CONTAINER), state=State.RUNNING, template=template)
+def container(fake, cluster, ada):
+    return make_container(fake, cluster, ada)
 
 
 @pytest.fixture
