@@ -11,11 +11,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from machines.lifecycle import Event, Kind, State
-from machines.models import Cluster, Machine, Operation, OperationEvent, Snapshot
+from machines.models import Cluster, Machine, Operation, OperationEvent, RequestState, Snapshot
 from machines.services import transitions
 from machines.services.feed import publish
 from tests.classes.rows import enrol, make_class, make_place
-from tests.factories import make_cluster, make_machine, make_operation, make_template, make_user
+from tests.factories import make_cluster, make_machine, make_operation, make_request, make_template, make_user
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
@@ -305,6 +305,11 @@ def museum(owner):
     stale = make_machine("west-01", owner=owner, template=make_template(make_cluster("west", reachable=False), ref="other"), state=State.RUNNING)
     on = Machine.objects.get(name="web-01")
     assert on.state == State.RUNNING
+    rooms |= {"requests": "/requests/", "ask": "/requests/new/"}
+    for wish in RequestState:
+        machine = {RequestState.READY: on, RequestState.APPROVED: Machine.objects.get(state=State.PROVISIONING)}.get(wish)
+        asked = make_request(owner, template=east, state=wish, machine=machine, answer="Use your class's.", problem="The storage is full.")
+        rooms[f"request {wish}"] = f"/requests/{asked.key}/"
     return rooms | {"stale": page_of(stale), "revert": f"{page_of(on)}revert/", "snapshot": f"{page_of(on)}snapshot/"}
 
 

@@ -1,7 +1,6 @@
 """The queue in the admin: what staff see before they decide, and that the page only records it."""
 
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -36,7 +35,7 @@ def cluster():
 
 
 def wish(ada, cluster, **fields) -> MachineRequest:
-    return make_request(ada, template=cluster.templates.get(), token=uuid4(), **fields)
+    return make_request(ada, template=cluster.templates.get(), **fields)
 
 
 def change(request) -> str:

@@ -94,7 +94,7 @@ def test_what_is_not_offered_any_more_is_refused_and_nothing_typed_is_lost(clien
 
 def test_too_many_are_refused_and_nothing_typed_is_lost(client, ada, template):
     for _ in range(approvals.OPEN_AT_ONCE):
-        make_request(ada, template=template, token=uuid4())
+        make_request(ada, template=template)
     response = client.post(reverse("machines:ask"), filled(template))
     text = response.content.decode()
     assert response.status_code == 409 and "open requests" in text and "A web server." in text
@@ -177,7 +177,7 @@ def test_what_was_decided_meanwhile_is_not_withdrawn(client, ada):
 
 def test_the_list_costs_the_same_however_many(client, ada, django_assert_max_num_queries):
     for _ in range(20):
-        make_request(ada, template=make_template(), token=uuid4(), machine=make_machine(owner=ada), state=RequestState.READY)
+        make_request(ada, template=make_template(), machine=make_machine(owner=ada), state=RequestState.READY)
     with django_assert_max_num_queries(9):
         client.get(reverse("machines:requests"))
 
