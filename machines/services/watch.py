@@ -21,7 +21,7 @@ from machines.models import Cluster
 from machines.providers.base import Provider
 from machines.providers.errors import ProviderError
 
-from . import answering, catalog, dispatch, gateway, heartbeats, inventory, locating, outbox, sweep, waiting
+from . import answering, catalog, checking, dispatch, gateway, heartbeats, inventory, locating, outbox, sweep, waiting
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +92,16 @@ class ClusterWatch(threading.Thread):
         provider = None
         try:
             provider = gateway.provider_for(cluster)
+            if cluster.check_asked_at is not None:
+                checking.look(cluster, provider)
+            if cluster.sync_asked_at is not None:
+                self._next_inventory = self._next_templates = 0.0
             self._look(cluster, provider)
             self._pause(cluster, provider)
         except ProviderError as error:
             if provider is None:  # its settings are wrong: whoever waits for it fails with that reason when his time is over
                 waiting.poll(cluster, None)
+                checking.tell(cluster, error)
             inventory.note_trouble(cluster, error)
             self._stop_asked.wait(TROUBLE_SECONDS)
         return True
@@ -109,6 +114,7 @@ class ClusterWatch(threading.Thread):
                 self._last_inventory, self._next_inventory = now, now + max(settings.WATCH_SECONDS, provider.capabilities.inventory_seconds)
                 if provider.capabilities.templates and now >= self._next_templates:
                     catalog.sync_templates(cluster, provider)
+                    checking.synced(cluster)
                     self._next_templates = now + TEMPLATES_SECONDS
         finally:
             progress = now >= self._next_progress
@@ -121,7 +127,7 @@ class ClusterWatch(threading.Thread):
         if self._stop_asked.wait(TURN_SECONDS):
             return
         left = max(0.0, self._next_inventory - time.monotonic())
-        if waiting.any_waiting(cluster):
+        if waiting.any_waiting(cluster) or not provider.capabilities.events:  # the next moment something may be waited for
             left = min(left, POLL_SECONDS)
         if not provider.capabilities.events:
             self._stop_asked.wait(left)
