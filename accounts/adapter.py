@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from allauth.account.adapter import DefaultAccountAdapter, get_adapter
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 from django.urls import reverse
@@ -38,6 +39,18 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
         response: HttpResponse = super().post_login(request, user, **kwargs)
         audit.record("user.signed_in", acting_user=user, target=user, address=address_of(request))
         return response
+
+    def clean_username(self, username: str, shallow: bool = False) -> str:
+        """Names with an @ are those of people who sign in with an account of another system."""
+        if "@" in username:
+            raise ValidationError(_("A user name has no @. Your e-mail address has a field of its own."))
+        return str(super().clean_username(username, shallow))
+
+    def clean_password(self, password: str, user: Any = None) -> str:
+        """Whoever signs in with an account of another system gets no second way in, which would outlive the first."""
+        if user is not None and "@" in user.get_username() and not user.has_usable_password():
+            raise ValidationError(_("You sign in with an account of another system. Change your password there."))
+        return str(super().clean_password(password, user))
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         saved: User = super().save_user(request, user, form, commit=commit)

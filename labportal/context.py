@@ -8,6 +8,7 @@ from django.utils.functional import SimpleLazyObject
 
 from accounts import mail
 from machines.selectors import any_simulated
+from machines.services import realms
 
 from .assets import vendor_is_built
 
@@ -18,5 +19,6 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         "demo": settings.DEMO,
         "mail_is_sent": mail.is_sent(),
         "simulated": SimpleLazyObject(any_simulated),
+        "realm_sign_in": SimpleLazyObject(lambda: bool(realms.offered())),
         "vendor_is_built": vendor_is_built(),
     }

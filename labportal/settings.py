@@ -149,6 +149,7 @@ AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
+    "machines.realm.RealmBackend",
 ]
 PASSWORD_HASHERS = ["accounts.hashers.PBKDF2InTurn"]
 AUTH_PASSWORD_VALIDATORS = [

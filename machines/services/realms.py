@@ -1,0 +1,132 @@
+"""People of a Proxmox VE realm sign in with their account there. Off, unless a cluster's config says `realm_login`.
+
+A person is known by the cluster and its own name for the account: no name that is typed leads to an account that
+was not made here for that identity. Passwords are handed on, and neither kept nor logged.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as OutOfTime
+from functools import cache
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+
+from accounts.models import Role, User
+from accounts.services import audit
+from accounts.services.roles import RoleRefused, set_role
+from machines.models import Cluster, ClusterKind, RealmIdentity
+from machines.providers.errors import ProviderError
+
+from .refusal import Refused
+
+log = logging.getLogger(__name__)
+
+BUDGET_SECONDS = 3.0  # for all clusters together, however they are
+AT_ONCE = 8
+LONGEST_NAME = 100
+
+Answer = dict[str, Any] | None
+
+
+def offered() -> list[Cluster]:
+    """The clusters whose people may sign in."""
+    return [cluster for cluster in Cluster.objects.filter(kind=ClusterKind.PROXMOX).order_by("pk") if cluster.config.get("realm_login") is True]
+
+
+def sign_in(typed: str, password: str) -> User | None:
+    """The person with this account of a cluster, made at the first time; None where name or password are wrong, nobody
+    answers in time, or the person was deactivated. Raises Refused where the account wants more than a password."""
+    userid = typed.strip()
+    if userid.count("@") != 1 or len(userid) > LONGEST_NAME or not password or User.objects.filter(email__iexact=userid).exists():
+        return None  # whoever has that e-mail address here mistyped a password that is none of a cluster's business
+    for cluster, answer in _ask(offered(), userid, password):
+        user = _user(cluster, str(answer["user"]))
+        if user is None or not user.is_active:
+            return None
+        _settle_role(user, cluster, str(answer["user"]), answer["groups"])
+        return user
+    return None
+
+
+def _ask(clusters: list[Cluster], userid: str, password: str) -> list[tuple[Cluster, dict[str, Any]]]:
+    """Those that know the person, asked at the same time."""
+    end = time.monotonic() + BUDGET_SECONDS
+    asked = [(cluster, _threads().submit(_login, dict(cluster.config), userid, password, cluster.secret)) for cluster in clusters]
+    known, wants_more = [], False
+    for cluster, future in asked:
+        try:
+            if answer := future.result(max(0.0, end - time.monotonic())):
+                known.append((cluster, answer))
+        except OutOfTime:
+            future.cancel()
+            log.info("cluster %d: no answer to a sign-in in time", cluster.pk)
+        except ProviderError as error:
+            log.info("cluster %d: a sign-in failed: %s", cluster.pk, type(error).__name__)
+            wants_more |= _wants_second_factor(error)
+    if wants_more and not known:
+        raise Refused(_("This account asks for a second factor, which cannot be given here. Ask the staff for an account of the portal."), code="second_factor")
+    return known
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="realm")
+
+
+def _login(config: Mapping[str, Any], userid: str, password: str, secret: str) -> Answer:
+    from machines.providers.proxmox.access import realm_login  # its libraries are loaded where a cluster needs them
+
+    return realm_login(config, userid, password, secret)
+
+
+def _wants_second_factor(error: ProviderError) -> bool:
+    from machines.providers.proxmox.client import SecondFactorWanted
+
+    return isinstance(error, SecondFactorWanted)
+
+
+def _user(cluster: Cluster, userid: str) -> User | None:
+    """Whoever has this identity. A new one gets a user of its own: a name that somebody has already is not theirs."""
+    known = RealmIdentity.objects.filter(cluster=cluster, userid=userid).select_related("user").first()
+    if known is not None:
+        return known.user
+    for name in (userid.lower(), f"{userid.lower()}@{cluster.pk}"):
+        try:
+            with transaction.atomic():
+                if User.objects.filter(username__iexact=name).exists():
+                    continue
+                user = User.objects.create_user(name)  # without a password: none of the portal's own opens it
+                RealmIdentity.objects.create(user=user, cluster=cluster, userid=userid)
+                audit.record("user.from_realm", acting_user=user, target=user, cluster=cluster.name, userid=userid)
+                return user
+        except IntegrityError:
+            known = RealmIdentity.objects.filter(cluster=cluster, userid=userid).select_related("user").first()
+            if known is not None:
+                return known.user  # made this moment by a second sign-in
+    log.warning("cluster %d: no user name is free for %r", cluster.pk, userid)
+    return None
+
+
+def _settle_role(user: User, cluster: Cluster, userid: str, groups: list[str]) -> None:
+    """Staff while the cluster says so. What the cluster did not give it does not take."""
+    group = cluster.config.get("admin_group")
+    entitled = userid in (cluster.config.get("admin_users") or ()) or bool(group and group in groups)
+    with transaction.atomic():
+        identity = RealmIdentity.objects.select_for_update().get(cluster=cluster, userid=userid)
+        if entitled and user.role != Role.STAFF:
+            identity.role_before = user.role
+            set_role(user, Role.STAFF, acting_user=None)
+        elif not entitled and identity.role_before:
+            if user.role == Role.STAFF:
+                try:
+                    set_role(user, identity.role_before, acting_user=None)
+                except RoleRefused:
+                    return  # made superuser here since
+            identity.role_before = ""
+        else:
+            return
+        identity.save(update_fields=["role_before"])
