@@ -4,9 +4,12 @@ from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import User
 from machines.models import Template, Tier
+from machines.policies import offered_templates, tiers_of
 
 from .models import LabClass
 from .services.pool import MOST_AT_ONCE
@@ -23,22 +26,30 @@ class ClassForm(forms.Form):
     )
     size = forms.ChoiceField(label=_("Size of a machine"))
 
-    def __init__(self, *args: Any, lab_class: LabClass | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: User, lab_class: LabClass | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lab_class = lab_class
         templates = self.fields["template"]
         assert isinstance(templates, forms.ModelChoiceField)
-        templates.queryset = Template.objects.filter(active=True, present=True)
+        offered = offered_templates(user)
         sizes = [(f"tier:{tier.pk}", f"{tier}: {_described(tier.cores, tier.memory_mib, tier.disk_gib)}") for tier in Tier.objects.all()]
         sizes.insert(0, (_AS_TEMPLATE, str(_("As the template suggests"))))
+        templates.queryset = offered if lab_class is None else Template.objects.filter(Q(pk__in=offered) | Q(pk=lab_class.template_id))
         if lab_class is not None:
-            templates.queryset |= Template.objects.filter(pk=lab_class.template_id)
             now = _described(lab_class.cores, lab_class.memory_mib, lab_class.disk_gib)
             sizes.insert(0, (_AS_NOW, _("As now: %(size)s") % {"size": now}))
             self.initial = {"name": lab_class.name, "template": lab_class.template_id, "size": _AS_NOW}
         size = self.fields["size"]
         assert isinstance(size, forms.ChoiceField)
         size.choices = sizes
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        template, size = cleaned.get("template"), cleaned.get("size", "")
+        if template is not None and size.startswith("tier:") and not tiers_of(template).filter(pk=size.removeprefix("tier:")).exists():
+            names = ", ".join(str(tier) for tier in tiers_of(template))
+            self.add_error("size", _("Machines of “%(template)s” come in other sizes: %(names)s.") % {"template": template, "names": names})
+        return cleaned
 
     def values(self) -> dict[str, Any]:
         template: Template = self.cleaned_data["template"]

@@ -58,7 +58,7 @@ def new(request: HttpRequest) -> HttpResponse:
     user = person(request)
     if not user.teaches:
         raise PermissionDenied
-    form = NewClassForm(request.POST or None)
+    form = NewClassForm(request.POST or None, user=person(request))
     if form.is_valid():
         try:
             made = classes.create_class(acting_user=user, machines=form.cleaned_data["machines"], **form.values())
@@ -73,7 +73,7 @@ def new(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def edit(request: HttpRequest, key: UUID) -> HttpResponse:
     lab_class = access_run_class(person(request), key)
-    form = ClassForm(request.POST or None, lab_class=lab_class)
+    form = ClassForm(request.POST or None, user=person(request), lab_class=lab_class)
     if form.is_valid():
         classes.edit_class(lab_class, acting_user=person(request), **form.values())
         messages.success(request, _("The class is saved."))

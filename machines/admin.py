@@ -4,7 +4,6 @@ read here and never written; secrets can be written and never read."""
 from collections.abc import Callable
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -13,10 +12,10 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.admin import ReadOnly
-from machines import admin_requests  # noqa: F401 - registers itself
-from machines.models import Batch, Cluster, Heartbeat, Machine, Node, Operation, OperationEvent, Snapshot, Template, Tier
-from machines.selectors.load import limit
-from machines.services import requests
+from accounts.http import person
+from machines import admin_clusters, admin_requests  # noqa: F401 - register themselves
+from machines.models import Batch, Heartbeat, Machine, Node, Operation, OperationEvent, Snapshot, Tier
+from machines.services import adoption, requests
 from machines.services.refusal import Refused
 
 
@@ -31,75 +30,11 @@ class ReadOnlyInline(admin.TabularInline):
         return False
 
 
-LIMITS = ("limit_create", "limit_power", "limit_per_template", "limit_booting", "stop_deadline")
-
-
-class ClusterForm(forms.ModelForm):
-    """The secret is written here and shown nowhere."""
-
-    new_secret = forms.CharField(
-        label=_("New secret"), required=False, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), help_text=_("Empty: as it is.")
-    )
-
-    class Meta:
-        model = Cluster
-        fields = ("name", "kind", "config", "networks", "maintenance", *LIMITS)
-
-    def clean_config(self) -> dict[str, Any]:
-        config = self.cleaned_data["config"]
-        if not isinstance(config, dict):
-            raise forms.ValidationError(_('Settings by name are expected, for example {"uri": "qemu:///system"}.'))
-        return config
-
-    def save(self, commit: bool = True) -> Any:
-        if secret := self.cleaned_data.get("new_secret"):
-            self.instance.secret = secret
-        return super().save(commit)
-
-
-@admin.register(Cluster)
-class ClusterAdmin(admin.ModelAdmin):
-    form = ClusterForm
-    list_display = ("name", "kind", "reachable", "seen_at", "maintenance", "problem")
-    list_filter = ("kind", "reachable", "maintenance")
-    seen = ("reachable", "seen_at", "problem", "at_once_now", "has_secret")
-    readonly_fields = seen
-    fieldsets = (
-        (None, {"fields": ("name", "kind", "config", "new_secret", "networks", "maintenance")}),
-        (_("Limits"), {"fields": LIMITS}),
-        (_("Seen"), {"fields": seen}),
-    )
-
-    @admin.display(description=_("at once now"))
-    def at_once_now(self, cluster: Cluster) -> str:
-        """The limits, lowered for a while where the cluster was overloaded."""
-        return _("%(create)d made, %(power)d switched on or off") % {"create": limit(cluster, "create"), "power": limit(cluster, "power")}
-
-    @admin.display(boolean=True, description=_("secret is set"))
-    def has_secret(self, cluster: Cluster) -> bool:
-        return bool(cluster.secret)
-
-
 @admin.register(Node)
 class NodeAdmin(ReadOnly):
     list_display = ("name", "cluster", "online", "cores", "memory_total_mib", "memory_free_mib")
     list_filter = ("cluster", "online")
     list_select_related = ("cluster",)
-
-
-@admin.register(Template)
-class TemplateAdmin(admin.ModelAdmin):
-    """Templates are found on the clusters; here they get their words and sizes."""
-
-    list_display = ("name", "cluster", "ref", "active", "present", "cores", "memory_mib", "disk_gib")
-    list_filter = ("cluster", "active", "present")
-    list_select_related = ("cluster",)
-    search_fields = ("name", "ref")
-    readonly_fields = ("present",)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Template | None = None) -> tuple[str, ...]:
-        """What a template is on its cluster is not changed under the machines made of it."""
-        return (*self.readonly_fields, "cluster", "ref") if obj else self.readonly_fields
 
 
 @admin.register(Tier)
@@ -116,12 +51,12 @@ class SnapshotInline(ReadOnlyInline):
 @admin.register(Machine)
 class MachineAdmin(ReadOnly):
     list_display = ("name", "state", "owner", "cluster", "template", "power", "state_since", "on_portal")
-    list_filter = ("state", "cluster", "power")
+    list_filter = ("state", "cluster", "power", "adopted")
     list_select_related = ("cluster", "template", "owner")
     search_fields = ("name", "ref", "owner__username")
     exclude = ("password", "ssh_private_key")
     inlines = (SnapshotInline,)
-    actions = ("start", "stop", "force_off", "retry")
+    actions = ("start", "stop", "force_off", "retry", "release", "allow_destroying", "forbid_destroying")
 
     @admin.display(description=_("page"))
     def on_portal(self, machine: Machine) -> str:
@@ -142,6 +77,26 @@ class MachineAdmin(ReadOnly):
     @admin.action(description=_("Try again"))
     def retry(self, request: HttpRequest, machines: QuerySet[Machine]) -> None:
         self._ask(request, machines, requests.retry)
+
+    @admin.action(description=_("Release (adopted machines): take the portal's label off, leave the machine as it is"))
+    def release(self, request: HttpRequest, machines: QuerySet[Machine]) -> None:
+        self._ask(request, machines, adoption.release)
+
+    @admin.action(description=_("Allow to delete and resize (adopted machines)"))
+    def allow_destroying(self, request: HttpRequest, machines: QuerySet[Machine]) -> None:
+        self._allow(request, machines, True)
+
+    @admin.action(description=_("Forbid to delete and resize (adopted machines)"))
+    def forbid_destroying(self, request: HttpRequest, machines: QuerySet[Machine]) -> None:
+        self._allow(request, machines, False)
+
+    def _allow(self, request: HttpRequest, machines: QuerySet[Machine], allowed: bool) -> None:
+        for machine in machines.select_related(None):
+            try:
+                adoption.allow_destroying(machine, allowed, acting_user=person(request))
+                self.message_user(request, (_("%(machine)s may be deleted now.") if allowed else _("%(machine)s is kept.")) % {"machine": machine})
+            except Refused as refusal:
+                self.message_user(request, refusal.message, messages.WARNING)
 
     def _ask(self, request: HttpRequest, machines: QuerySet[Machine], service: Callable[..., Operation]) -> None:
         asked = 0

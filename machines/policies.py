@@ -6,10 +6,10 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 from django.http import Http404
 
-from accounts.models import User
+from accounts.models import Role, User
 
 from .lifecycle import State
-from .models import Machine, MachineRequest, Operation, Template, Tier
+from .models import Audience, Machine, MachineRequest, Operation, Template, Tier
 
 # Apps above add who else may see and drive a machine: teachers those of their classes.
 GRANTS: list[Callable[[User], Q]] = []
@@ -56,13 +56,19 @@ def can_manage(user: User, machine: Machine) -> bool:
 
 
 def offered_templates(user: User) -> QuerySet[Template]:
-    """What this person may ask a machine of."""
-    return Template.objects.filter(active=True, present=True)
+    """What this person may ask a machine of, or make a class's machines of."""
+    offered = Template.objects.filter(active=True, present=True)
+    if user.runs_portal:
+        return offered
+    audiences = [Audience.EVERYBODY, Audience.TEACHERS] if user.role == Role.TEACHER else [Audience.EVERYBODY]
+    chosen = Template.people.through.objects.filter(user=user).values("template")
+    return offered.filter(Q(audience__in=audiences) | Q(audience=Audience.CHOSEN, pk__in=chosen))
 
 
 def tiers_of(template: Template) -> QuerySet[Tier]:
     """The sizes a machine of this template may be asked in."""
-    return Tier.objects.all()
+    chosen = template.tiers.all()
+    return chosen if chosen.exists() else Tier.objects.all()
 
 
 def access_request(user: User, key: UUID) -> MachineRequest:

@@ -14,8 +14,8 @@ Rules for whoever writes one:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from .errors import Unsupported
 from .types import (
@@ -159,8 +159,10 @@ class Provider(ABC):
         """Take our label off again, and change nothing else."""
         raise Unsupported(f"{self.kind} does not adopt machines")
 
-    def certificates(self) -> list[Check]:
-        """What the cluster shows as its certificates, trusted or not, for people who compare. Never raises."""
+    @classmethod
+    def certificates(cls, config: Mapping[str, Any]) -> list[Check]:
+        """What the cluster of these settings shows as its certificates, trusted or not, for people who
+        compare. Nothing secret is sent there. Never raises."""
         return []
 
     def open_console(self, identity: MachineIdentity, ref: str, kind: ConsoleKind) -> ConsoleTarget:

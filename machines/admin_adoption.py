@@ -1,0 +1,86 @@
+"""The pages where staff adopt machines that a cluster had before the portal."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts.http import person
+from machines.forms_adoption import AdoptForm, ConfirmForm, MappingForm
+from machines.models import Cluster
+from machines.services import adoption
+from machines.services.refusal import Refused
+
+
+class Adoption(admin.ModelAdmin):
+    """Of the clusters' admin: what can be adopted, one by one or by a file."""
+
+    def of(self, request: HttpRequest, pk: int) -> Cluster:
+        raise NotImplementedError
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        own = [
+            path("<int:pk>/adopt/", view(self.adopt_view), name="machines_cluster_adopt"),
+            path("<int:pk>/adopt/file/", view(self.file_view), name="machines_cluster_adopt_file"),
+            path("<int:pk>/adopt/export/", view(self.export_view), name="machines_cluster_adopt_export"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def adopt_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        cluster = self.of(request, pk)
+        form = AdoptForm(request.POST or None)
+        if form.is_bound and form.is_valid():
+            told = form.cleaned_data
+            try:
+                machine = adoption.adopt(cluster, told["ref"], acting_user=person(request), owner=told["owner"], name=told["name"])
+                self.message_user(request, _("%(machine)s is being adopted.") % {"machine": machine}, messages.SUCCESS)
+            except Refused as refusal:
+                self.message_user(request, refusal.message, messages.ERROR)
+            return redirect(request.path)
+        for problem in (each for problems in form.errors.values() for each in problems):
+            self.message_user(request, problem, messages.ERROR)
+        offered = [{**guest, "suggested": adoption.name_for(guest)} for guest in adoption.guests(cluster)]
+        return self._page(request, cluster, "adopt", title=_("Adopt machines of %(cluster)s") % {"cluster": cluster}, guests=offered, form=MappingForm())
+
+    def file_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A file is shown line by line with what it would do; what is confirmed is judged once more."""
+        cluster = self.of(request, pk)
+        here = reverse("admin:machines_cluster_adopt", args=[pk])
+        confirmed = "mapping" in request.POST
+        form = ConfirmForm(request.POST) if confirmed else MappingForm(request.POST, request.FILES)
+        if request.method != "POST" or not form.is_valid():
+            for problem in (each for problems in form.errors.values() for each in problems) if request.method == "POST" else ():
+                self.message_user(request, problem, messages.ERROR)
+            return redirect(here)
+        text = form.cleaned_data["mapping" if confirmed else "file"]
+        try:
+            lines = adoption.read_mapping(cluster, text)
+        except Refused as refusal:
+            self.message_user(request, refusal.message, messages.ERROR)
+            return redirect(here)
+        if not confirmed:
+            good = sum(not line.problem for line in lines)
+            confirm = ConfirmForm(initial={"mapping": text})
+            return self._page(request, cluster, "adopt_file", title=_("Adopt machines by a file"), lines=lines, good=good, form=confirm)
+        machines, refused = adoption.adopt_lines(cluster, lines, acting_user=person(request))
+        told = ngettext("%(count)d machine is being adopted.", "%(count)d machines are being adopted.", len(machines)) % {"count": len(machines)}
+        self.message_user(request, told, messages.SUCCESS)
+        for problem in refused:
+            self.message_user(request, problem, messages.WARNING)
+        return redirect(here)
+
+    def export_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        cluster = self.of(request, pk)
+        answer = JsonResponse(adoption.mapping(cluster), json_dumps_params={"indent": 2})
+        answer["Content-Disposition"] = 'attachment; filename="adopted.json"'
+        return answer
+
+    def _page(self, request: HttpRequest, cluster: Cluster, name: str, **context: Any) -> HttpResponse:
+        context |= {**self.admin_site.each_context(request), "opts": self.opts, "cluster": cluster, "title": context["title"]}
+        return TemplateResponse(request, f"admin/machines/cluster/{name}.html", context)

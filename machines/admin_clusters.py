@@ -1,0 +1,155 @@
+"""Clusters and what is offered of them. The pages record wishes; the watcher talks to the hypervisors."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import path, reverse
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
+
+from accounts.http import person
+from machines.admin_adoption import Adoption
+from machines.forms_clusters import LIMITS, ClusterForm, ProxmoxForm
+from machines.models import Cluster, ClusterKind, ClusterReport, Template
+from machines.selectors.load import limit
+from machines.services import adoption, checking
+
+PLACES = ("first_vmid", "last_vmid", "pool", "bridge", "storages", "nodes", "reserve_mib", "template_copies")
+
+
+@admin.register(Cluster)
+class ClusterAdmin(Adoption, admin.ModelAdmin):
+    form = ClusterForm
+    change_form_template = "admin/machines/cluster/change_form.html"
+    list_display = ("name", "kind", "reachable", "seen_at", "maintenance", "problem")
+    list_filter = ("kind", "reachable", "maintenance")
+    seen = ("checked", "reachable", "seen_at", "problem", "at_once_now", "has_secret")
+    readonly_fields = seen
+
+    # -- the form ----------------------------------------------------------------------------------
+
+    def _is_proxmox(self, request: HttpRequest, cluster: Cluster | None) -> bool:
+        kind = cluster.kind if cluster else request.POST.get("kind") or request.GET.get("kind")
+        return kind == ClusterKind.PROXMOX
+
+    def get_form(self, request: HttpRequest, obj: Cluster | None = None, change: bool = False, **kwargs: Any) -> Any:
+        kwargs["form"] = ProxmoxForm if self._is_proxmox(request, obj) else ClusterForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Cluster | None = None) -> Any:
+        if self._is_proxmox(request, obj):
+            first = [
+                (None, {"fields": ("kind", "name", "maintenance", "endpoints", "account", "new_secret")}),
+                (_("Whom to trust"), {"fields": ("tls", "ca_file", "ca", "fingerprints")}),
+                (
+                    _("Where machines are made"),
+                    {"fields": PLACES},
+                ),
+                (_("People of the cluster"), {"fields": ("realm_login", "admin_users", "admin_group")}),
+                (_("Addresses"), {"fields": ("networks", "active_scan")}),
+            ]
+        else:
+            first = [(None, {"fields": ("name", "kind", "config", "new_secret", "networks", "maintenance")})]
+        return [*first, (_("Limits"), {"fields": LIMITS}), *([(_("Seen"), {"fields": self.seen})] if obj else [])]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Cluster | None = None) -> tuple[str, ...]:
+        """A cluster stays of its kind while it has machines."""
+        fixed = obj is not None and not self._is_proxmox(request, obj) and obj.machines.exists()
+        return (*self.readonly_fields, "kind") if fixed else self.readonly_fields
+
+    def save_model(self, request: HttpRequest, obj: Cluster, form: Any, change: bool) -> None:
+        """Only what the form has: the watcher writes the rest meanwhile."""
+        if change:
+            columns = {field.name for field in obj._meta.concrete_fields} & {*form.fields}
+            obj.save(update_fields=[*columns, "config", "kind", "secret"])
+        else:
+            super().save_model(request, obj, form, change)
+        checking.ask(obj, acting_user=person(request))
+
+    # -- what was seen -----------------------------------------------------------------------------
+
+    @admin.display(description=_("at once now"))
+    def at_once_now(self, cluster: Cluster) -> str:
+        """The limits, lowered for a while where the cluster was overloaded."""
+        return _("%(create)d made, %(power)d switched on or off") % {"create": limit(cluster, "create"), "power": limit(cluster, "power")}
+
+    @admin.display(boolean=True, description=_("secret is set"))
+    def has_secret(self, cluster: Cluster) -> bool:
+        return bool(cluster.secret)
+
+    @admin.display(description=_("connection"))
+    def checked(self, cluster: Cluster) -> Any:
+        """What the last test of the connection said, line by line."""
+        report = ClusterReport.objects.filter(cluster=cluster).first()
+        asked = format_html("<p>{}</p>", _("The connection is being tested. Reload this page in a few seconds.")) if cluster.check_asked_at else ""
+        if report is None or report.checked_at is None:
+            return asked or _("Not tested yet.")
+        lines = format_html_join(
+            "", "<li>{} <strong>{}</strong> {}</li>", (("✓" if line["ok"] else "✗", line["name"], line["detail"]) for line in report.checks)
+        )
+        return format_html("{}<p>{}</p><ul>{}</ul>", asked, report.checked_at.strftime("%Y-%m-%d %H:%M:%S %Z"), lines)
+
+    # -- wishes ------------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        own = [
+            path("<int:pk>/check/", view(self.check_view), name="machines_cluster_check"),
+            path("<int:pk>/sync/", view(self.sync_view), name="machines_cluster_sync"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def of(self, request: HttpRequest, pk: int) -> Cluster:
+        cluster = get_object_or_404(Cluster, pk=pk)
+        if not self.has_change_permission(request, cluster):
+            raise PermissionDenied
+        return cluster
+
+    @method_decorator(require_POST)
+    def check_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        cluster = self.of(request, pk)
+        checking.ask(cluster, acting_user=person(request))
+        self.message_user(request, _("The connection is being tested. Reload this page in a few seconds."))
+        return redirect(reverse("admin:machines_cluster_change", args=[pk]))
+
+    @method_decorator(require_POST)
+    def sync_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        cluster = self.of(request, pk)
+        checking.ask_sync(cluster, acting_user=person(request))
+        self.message_user(request, _("The templates are being read. They are in the list in a few seconds."))
+        return redirect(reverse("admin:machines_cluster_change", args=[pk]))
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        cluster = kwargs.get("obj") or context.get("original")
+        context["can_adopt"] = cluster is not None and adoption.can_adopt(cluster)
+        response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
+        return response
+
+
+@admin.register(Template)
+class TemplateAdmin(admin.ModelAdmin):
+    """Templates are found on the clusters; here they get their words and sizes, and who may use them."""
+
+    list_display = ("name", "cluster", "ref", "kind", "seeded", "active", "audience", "present", "cores", "memory_mib", "disk_gib")
+    list_filter = ("cluster", "kind", "active", "audience", "present")
+    list_select_related = ("cluster",)
+    search_fields = ("name", "ref")
+    readonly_fields = ("kind", "present")
+    autocomplete_fields = ("people",)
+    filter_horizontal = ("tiers",)
+    actions = ("sync",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Template | None = None) -> tuple[str, ...]:
+        """What a template is on its cluster is not changed under the machines made of it."""
+        return (*self.readonly_fields, "cluster", "ref") if obj else self.readonly_fields
+
+    @admin.action(description=_("Read the templates of these clusters now"))
+    def sync(self, request: HttpRequest, templates: Any) -> None:
+        for cluster in Cluster.objects.filter(pk__in=templates.values("cluster")):
+            checking.ask_sync(cluster, acting_user=person(request))
+        self.message_user(request, _("The templates are being read. They are in the list in a few seconds."), messages.SUCCESS)

@@ -1,0 +1,218 @@
+"""Clusters in the admin: settings with a field each, wishes the watcher answers, machines adopted."""
+
+import json
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from accounts.models import AuditEntry
+from machines.models import Cluster, ClusterReport, Machine, Tier
+from machines.policies import offered_templates, tiers_of
+from machines.providers.errors import InvalidSpec
+from machines.services import checking
+from machines.services.watch import ClusterWatch
+from tests.factories import make_cluster, make_machine, make_template, make_user
+from tests.machines.providers.fakes import FakeProvider
+
+pytestmark = pytest.mark.django_db
+
+ADD = "/admin/machines/cluster/add/?kind=proxmox"
+PRINT = "ab" * 32
+
+
+@pytest.fixture
+def staff(client):
+    user = make_user("sam", role="staff")
+    client.force_login(user)
+    return user
+
+
+def form(**values):
+    limits = {"limit_create": 4, "limit_power": 8, "limit_per_template": 4, "limit_booting": 0, "stop_deadline": 60}
+    limits |= {"limit_create_per_node": 2, "limit_create_per_storage": 2, "limit_power_per_node": 4}
+    told = {"kind": "proxmox", "name": "lab", "endpoints": "pve1.example.org\nhttps://pve2.example.org:8007/", "account": "labportal@pve!portal"}
+    told |= {"new_secret": "open sesame", "tls": "fingerprint", "fingerprints": PRINT, "first_vmid": 5000, "last_vmid": 5999, "reserve_mib": 1024}
+    told |= {"nodes": "pve1, pve2", "pool": "labs", "template_copies": "9000: 9001 9002", "networks": "[]", "admin_users": "root@pam"}
+    return {**told, **limits, **values}
+
+
+def page(cluster, rest="change"):
+    return f"/admin/machines/cluster/{cluster.pk}/{rest}/"
+
+
+def test_settings_are_written_from_fields_and_shown_in_them(client, staff):
+    assert client.post(ADD, form()).status_code == 302
+    cluster = Cluster.objects.get()
+    assert cluster.kind == "proxmox" and cluster.secret == "open sesame"
+    told = cluster.config
+    assert told["endpoints"] == ["pve1.example.org:8006", "pve2.example.org:8007"]
+    assert (told["user"], told["token_name"], told["vmids"], told["pool"]) == ("labportal@pve", "portal", [5000, 5999], "labs")
+    assert told["fingerprints"] == [":".join(["AB"] * 32)] and told["nodes"] == ["pve1", "pve2"] and told["template_copies"] == {"9000": [9001, 9002]}
+    assert "secret" not in json.dumps(told) and "sesame" not in json.dumps(told)
+    text = client.get(page(cluster)).content.decode()
+    assert "labportal@pve!portal" in text and "9000: 9001 9002" in text and "open sesame" not in text
+    assert client.post(page(cluster), form(new_secret="", endpoints="pve1.example.org", pool="")).status_code == 302
+    cluster.refresh_from_db()
+    assert cluster.config["pool"] == "" and cluster.secret == "open sesame" and cluster.config["endpoints"] == ["pve1.example.org:8006"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"endpoints": "http://pve1"}, "is not a host and a port"),
+        ({"endpoints": "pve1:99999"}, "is not a host and a port"),
+        ({"endpoints": "pve1@evil.example"}, "is not a host and a port"),
+        ({"account": "labportal"}, "user@realm"),
+        ({"first_vmid": 6000}, "before the first"),
+        ({"first_vmid": 1}, "greater than or equal to 100"),
+        ({"fingerprints": "AA:BB"}, "is not a SHA-256 fingerprint"),
+        ({"tls": "ca", "ca": ""}, "certificate is missing"),
+        ({"tls": "ca", "ca": "hello"}, "not a certificate in PEM"),
+        ({"new_secret": ""}, "is missing"),
+        ({"template_copies": "nine"}, "a number, a colon"),
+        ({"storages": "local;rm"}, "is not a name on a cluster"),
+    ],
+)
+def test_wrong_settings_are_told_in_a_sentence(client, staff, wrong, sentence):
+    response = client.post(ADD, form(**wrong))
+    assert response.status_code == 200 and sentence in response.content.decode()
+    assert not Cluster.objects.exists()
+
+
+def test_a_stored_secret_goes_to_no_new_place(client, staff):
+    client.post(ADD, form())
+    cluster = Cluster.objects.get()
+    for change in ({"endpoints": "evil.example.org"}, {"account": "other@pve!portal"}):
+        assert "Enter the secret again" in client.post(page(cluster), form(new_secret="", **change)).content.decode()
+
+
+def test_a_cluster_with_machines_stays_of_its_kind(client, staff):
+    cluster = make_cluster("east", kind="libvirt")
+    make_machine(template=make_template(cluster))
+    client.post(page(cluster), {**form(kind="simulator", name="east"), "config": "{}"})
+    cluster.refresh_from_db()
+    assert cluster.kind == "libvirt"
+    client.post(page(cluster), form(kind="proxmox", name="east"))
+    cluster.refresh_from_db()
+    assert cluster.kind == "libvirt"
+
+
+def test_the_connection_is_tested_by_the_watcher_and_the_page_says_what_it_found(client, staff):
+    cluster = make_cluster("here", kind="libvirt")
+    assert client.post(page(cluster, "check")).status_code == 302
+    cluster.refresh_from_db()
+    assert cluster.check_asked_at and AuditEntry.objects.filter(action="cluster.check", actor=staff).exists()
+    assert "being tested" in client.get(page(cluster)).content.decode()
+
+    checking.look(cluster, FakeProvider(_settings("here")))
+    cluster.refresh_from_db()
+    assert cluster.check_asked_at is None
+    text = client.get(page(cluster)).content.decode()
+    assert "✓ <strong>connection</strong>" in text
+
+
+def _settings(name):
+    from machines.providers.types import ProviderSettings
+
+    return ProviderSettings(cluster=name, portal="portal", config={})
+
+
+def test_what_is_wrong_with_the_settings_is_the_answer(client, staff):
+    cluster = make_cluster("here", kind="libvirt")
+    checking.ask(cluster, acting_user=staff)
+    cluster.refresh_from_db()
+    checking.tell(cluster, InvalidSpec("x", message="The cluster has no endpoint."))
+    text = client.get(page(cluster)).content.decode()
+    assert "✗ <strong>Settings</strong> The cluster has no endpoint." in text
+
+
+def test_the_watcher_answers_wishes_in_its_turn(staff, monkeypatch):
+    import threading
+
+    from machines.providers import registry
+    from machines.services import gateway
+
+    monkeypatch.setitem(registry.KINDS, "fake", "tests.machines.providers.fakes:FakeProvider")
+    cluster = make_cluster("wishes", kind="fake")
+    checking.ask(cluster, acting_user=staff)
+    checking.ask_sync(cluster, acting_user=staff)
+    stop = threading.Event()
+    stop.set()
+    ClusterWatch(cluster.pk, "token", stop).turn()
+    gateway.close_providers()
+    cluster.refresh_from_db()
+    assert cluster.check_asked_at is None and cluster.sync_asked_at is None
+    assert cluster.report.checks[0]["ok"] and cluster.templates.filter(ref="tiny").exists()
+
+
+@pytest.fixture
+def old():
+    cluster = make_cluster("old", kind="simulator")
+    ClusterReport.objects.create(cluster=cluster, guests=[{"ref": "101", "name": "web.lab", "kind": "vm", "node": "n1", "power": "on"}])
+    return cluster
+
+
+def test_staff_adopt_a_machine_for_somebody(client, staff, old):
+    ada = make_user("ada")
+    assert "web-lab" in client.get(page(old, "adopt")).content.decode()
+    assert "knows nobody" in client.post(page(old, "adopt"), {"ref": "101", "owner": "nobody"}).content.decode()
+    client.post(page(old, "adopt"), {"ref": "101", "owner": "ada", "name": "web"})
+    machine = Machine.objects.get()
+    assert (machine.ref, machine.name, machine.owner, machine.adopted) == ("101", "web", ada, True)
+    assert AuditEntry.objects.filter(action="machine.adopt", actor=staff, object_id=str(machine.key)).exists()
+    assert client.get(page(old, "adopt/export")).json() == {"ada": [101]}
+
+
+def test_a_file_is_shown_before_it_is_done(client, staff, old):
+    make_user("ada")
+    text = json.dumps({"ada@pve": [101, 999]})
+    shown = client.post(page(old, "adopt/file"), {"file": SimpleUploadedFile("map.json", text.encode())})
+    assert "Adopt 1 machine" in shown.content.decode() and not Machine.objects.exists()
+    client.post(page(old, "adopt/file"), {"mapping": text})
+    assert Machine.objects.get().ref == "101"
+
+
+def test_destroying_is_allowed_in_the_list_of_machines(client, staff):
+    ours, adopted = make_machine("ours"), make_machine("old", adopted=True)
+    text = client.post("/admin/machines/machine/", {"action": "allow_destroying", "_selected_action": [ours.pk, adopted.pk]}, follow=True).content.decode()
+    adopted.refresh_from_db()
+    ours.refresh_from_db()
+    assert adopted.may_destroy and not ours.may_destroy and "nothing has to be allowed" in text
+
+
+@pytest.mark.parametrize("role", ["student", "teacher", None])
+@pytest.mark.parametrize("rest", ["check", "sync", "adopt", "adopt/file", "adopt/export"])
+def test_all_of_it_is_for_staff(client, old, role, rest):
+    if role:
+        client.force_login(make_user(role=role))
+    for response in (client.get(page(old, rest)), client.post(page(old, rest), {"ref": "101"})):
+        assert response.status_code in (302, 403) and (response.status_code == 403 or "login" in response.url)
+    old.refresh_from_db()
+    assert old.check_asked_at is None and old.sync_asked_at is None and not Machine.objects.exists()
+
+
+@pytest.mark.parametrize("rest", ["check", "sync"])
+def test_wishes_are_posted(client, staff, old, rest):
+    assert client.get(page(old, rest)).status_code == 405
+
+
+def test_a_template_is_offered_to_those_who_may_use_it():
+    student, teacher, sam = make_user(), make_user(role="teacher"), make_user(role="staff")
+    cluster = make_cluster()
+    for audience in ("everybody", "teachers", "staff", "chosen"):
+        make_template(cluster, ref=audience, audience=audience)
+    cluster.templates.get(ref="chosen").people.add(student)
+
+    def offered(user):
+        return set(offered_templates(user).values_list("ref", flat=True))
+
+    assert offered(student) == {"everybody", "chosen"}
+    assert offered(teacher) == {"everybody", "teachers"}
+    assert offered(sam) == {"everybody", "teachers", "staff", "chosen"}
+
+
+def test_a_template_comes_in_its_tiers_or_in_all():
+    template = make_template()
+    assert set(tiers_of(template)) == set(Tier.objects.all()) != set()
+    template.tiers.add(Tier.objects.first())
+    assert list(tiers_of(template)) == [Tier.objects.first()]
