@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from machines.providers.errors import ProviderError, TaskFailed
-from machines.providers.types import Inventory, MachineIdentity, Metrics, NodeInfo, ObservedMachine, Power, Stage
+from machines.providers.types import Check, Inventory, MachineIdentity, Metrics, NodeInfo, ObservedMachine, Power, Stage
 
 from .answers import Forbidden
 from .client import Client
 from .configs import BUILDING_LOCKS
 from .guests import Guest, Guests
 from .label import machine_name
+from .placement import SNAPSHOTS_OF_CONTAINERS
 from .resources import MIB, GuestLine, Resources, number, power
 
 LAG_SECONDS = 15.0  # pvestatd tells every ten
@@ -110,6 +111,16 @@ class Stocktaker:
         except ProviderError:
             return Power.UNKNOWN
         return power(answer.get("status")) if isinstance(answer, dict) else Power.UNKNOWN
+
+    def check(self) -> list[Check]:
+        """Which storages keep no snapshots of containers, for whoever chooses among them. Never raises."""
+        try:
+            storages = self._guests.resources(1.0).storages
+        except ProviderError:
+            return []  # why nothing is answered is said elsewhere
+        without = sorted({line.name for line in storages if "rootdir" in line.content and line.kind not in SNAPSHOTS_OF_CONTAINERS})
+        detail = f"Containers on {', '.join(without)} keep no snapshots: reverting one makes it anew." if without else ""
+        return [Check("snapshots of containers", True, detail)]
 
     def metrics(self) -> list[Metrics]:
         found = self._guests.resources(1.0)

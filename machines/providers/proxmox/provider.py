@@ -83,7 +83,7 @@ class ProxmoxProvider(Provider):
     # -- looking ---------------------------------------------------------------------------
 
     def check(self) -> list[Check]:
-        return access.check(self._client, self.settings.config)
+        return [*access.check(self._client, self.settings.config), *self._stock.check()]
 
     def inventory(self) -> Inventory:
         return self._stock.inventory()

@@ -7,6 +7,8 @@ from machines.providers.proxmox.breakers import Breakers
 from machines.providers.proxmox.client import Client
 from tests.proxmox.running import running_cluster
 
+from .desk import Desk
+
 
 @pytest.fixture(scope="module")
 def cluster():
@@ -54,3 +56,13 @@ def down(cluster):
     yield down
     for number in closed:
         cluster.control.endpoint(number, up=True)
+
+
+@pytest.fixture
+def desk(cluster):
+    """A provider, and machines made with it."""
+    cluster.control.settings(lag=0)
+    yield Desk(cluster)
+    control = cluster.control
+    control.clear_faults()
+    control.settings(lag=10, clones_per_storage=None, storage_lock_wait=10, durations={"qmclone": 2, "vzclone": 3, "qmstart": 1}, version="9.0.10")
