@@ -8,8 +8,10 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.defaultfilters import date as date_format
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
@@ -70,7 +72,7 @@ class MailInline(admin.TabularInline):
 class MachineRequestAdmin(admin.ModelAdmin):
     form = DecisionForm
     change_form_template = "admin/machines/machinerequest/change_form.html"
-    list_display = ("wanted", "requester", "why", "room", "created_at", "until", "shown")
+    list_display = ("wanted", "requester", "why", "room", "days", "shown")
     list_filter = (StateFilter, ("template__cluster", admin.RelatedOnlyFieldListFilter), "tier")
     list_select_related = ("requester", "template__cluster", "tier", "machine")
     list_per_page = 50
@@ -113,6 +115,11 @@ class MachineRequestAdmin(admin.ModelAdmin):
     def why(self, request: MachineRequest) -> str:
         return request.reason if len(request.reason) <= 160 else f"{request.reason[:159]}…"
 
+    @admin.display(description=_("asked, until"), ordering="created_at")
+    def days(self, request: MachineRequest) -> SafeString:
+        asked_on, until = (date_format(day, "j M Y") for day in (timezone.localtime(request.created_at), request.until))
+        return format_html('<span title="{}">{}</span><br>{}', timezone.localtime(request.created_at).strftime("%F %T"), asked_on, until)
+
     @admin.display(description=_("size"))
     def size(self, request: MachineRequest) -> str:
         return f"{request.tier}: {described(request.tier)}"
@@ -123,7 +130,7 @@ class MachineRequestAdmin(admin.ModelAdmin):
         problem = format_html("<br>{}", request.problem) if request.problem else ""
         return format_html('<span class="tone tone-{}">{}</span>{}', badge.tone, badge.word, problem)
 
-    @admin.display(description=_("free memory, now and after"))
+    @admin.display(description=_("free memory"))
     def room(self, request: MachineRequest) -> Any:
         if not request.can_be_decided:
             return "–"
