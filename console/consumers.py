@@ -122,7 +122,7 @@ async def _carry_terminal(ticket: ConsoleTicket, receive: bridge.Receive, send: 
 async def _open_terminal(machine: Machine) -> Terminal:
     """A shell in the guest, or else the text console of the hypervisor's own, where there is one."""
     try:
-        target = targets.shell(machine)
+        target = await database_sync_to_async(targets.shell)(machine)
     except Refused as refusal:
         if not has_text_console(machine):
             raise
