@@ -128,7 +128,7 @@ def _proceed(work: Work) -> None:
                     _succeed(work, columns)
                     return
                 following, progress = plan[operation.step + 1], (operation.step + 1) / len(plan)
-                if following.slot:  # it has to be let in first
+                if following.slot and not leases.move(operation, following.slot):  # it has to be let in first
                     work.release(slot=following.slot, step=operation.step + 1, progress=progress, code="", machine=columns)
                     return
                 work.commit(step=operation.step + 1, progress=progress, code="", machine=columns)

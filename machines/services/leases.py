@@ -94,6 +94,21 @@ def _take(candidates: list[_Candidate], most: int) -> str | None:
     return token if taken else None
 
 
+def move(operation: Operation, slot: str) -> bool:
+    """Let an operation that the caller holds go on in another slot, where there is room and nobody
+    who waits for it comes first. Locks the cluster's row."""
+    cluster = operation.machine.cluster_id
+    sooner = Operation.objects.filter(state=OperationState.QUEUED, slot=slot, machine__cluster=cluster, not_before__lte=timezone.now())
+    with transaction.atomic():
+        load = loads(Cluster.objects.select_for_update().filter(pk=cluster))[cluster]
+        held = Operation.objects.filter(pk=operation.pk, state=OperationState.RUNNING, lease=operation.lease)
+        where = held.values_list(*WHERE).first()
+        if where is None or sooner.filter(priority__lte=operation.priority).exists() or not load.admit(slot=slot, where=where, begun=True):
+            return False
+        held.update(slot=slot)
+    return True
+
+
 def give_back(operations: list[Operation]) -> None:
     """Put operations back that were leased and not begun."""
     for operation in operations:

@@ -34,10 +34,11 @@ def ensure_created(work: Work) -> Outcome:
     machine = work.machine
     if machine.adopted:
         raise InvalidSpec("adopted", message=_("This machine was there before the portal, which cannot make it anew."))
+    new = machine.state == State.PENDING and not machine.ref
     if machine.state == State.PENDING:
         # Before the call: after a crash we know where to look.
         work.commit(event=Event.BEGIN, machine={"ref": machine.ref or refs.take(machine)})
-    seen = work.look()
+    seen = Sighting(Presence.ABSENT) if new else work.look()  # what was chosen this moment is asked after by the creating call
     match seen:
         case Sighting(presence=Presence.FOREIGN):
             return _burn_ref(work)

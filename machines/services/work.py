@@ -1,5 +1,6 @@
 """What a step has in its hands: the operation, its machine, the provider, and the way to write."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from machines.providers.types import MachineIdentity, Presence, Sighting, TaskRe
 from . import gateway, leases, transitions
 from .feed import machine_topics, operation_topics, publish
 
+RECENT_SECONDS = 1.0
 MOST_TRIES = 3  # of one deed that the cluster says it did and that is not to be seen afterwards
 
 
@@ -63,6 +65,7 @@ class Work:
         self.seen: Sighting | None = None
         self.task_error: errors.ProviderError | None = None
         self.task_lost = False
+        self._looked = 0.0  # when, as time.monotonic counts; 0: something was done since
         self._said: list[tuple[str, str]] = []
         self._closing: dict[str, Any] | None = None
 
@@ -87,11 +90,16 @@ class Work:
     def look(self) -> Sighting:
         """What is at the machine's ref right now."""
         self.seen = self.provider.find(self.identity, self.machine.ref)
+        self._looked = time.monotonic()
         return self.seen
 
     def look_at_ours(self) -> Sighting:
-        """As `look`, where only our own machine will do. Raises Vanished, ForeignMachine."""
-        seen = self.look() if self.machine.ref else Sighting(Presence.ABSENT)
+        """As `look`, where only our own machine will do; what was seen a moment ago, at the end of the
+        step before, will do as well. Raises Vanished, ForeignMachine."""
+        if self.seen is not None and time.monotonic() - self._looked < RECENT_SECONDS:
+            seen = self.seen
+        else:
+            seen = self.look() if self.machine.ref else Sighting(Presence.ABSENT)
         if seen.presence is Presence.ABSENT:
             raise Vanished
         if seen.presence is Presence.FOREIGN:
@@ -127,7 +135,8 @@ class Work:
         return outcome
 
     def still_ours(self) -> None:
-        """Raises LeaseLost where another worker took over meanwhile."""
+        """Asked before anything is changed. Raises LeaseLost where another worker took over meanwhile."""
+        self._looked = 0.0
         if not leases.holds(self.operation):
             raise leases.LeaseLost(self.operation.key)
 

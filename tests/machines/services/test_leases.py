@@ -214,3 +214,20 @@ def test_what_was_begun_goes_on_during_maintenance(cluster, world):
     cluster.save()
     make_operation(made(cluster, world, State.STARTING), started_at=timezone.now())
     assert claim_one() is not None
+
+
+def test_an_operation_goes_on_in_another_slot_where_nobody_waits_for_it(cluster, world):
+    cluster.limit_power = 1
+    cluster.save()
+    machine = make_machine(template=cluster.templates.get(), state=State.PENDING)
+    make_operation(machine, kind=Kind.PROVISION, slot="create", priority=50)
+    held = claim_one()
+    waiting = make_operation(make_machine(template=cluster.templates.get(), state=State.STARTING), slot="boot")
+    assert not leases.move(held, "boot")  # a person's wish comes before bulk work
+    Operation.objects.filter(pk=waiting.pk).update(state=OperationState.RUNNING)
+    assert not leases.move(held, "boot")  # the only place is taken
+    Operation.objects.filter(pk=waiting.pk).update(state=OperationState.SUCCEEDED)
+    assert leases.move(held, "boot")
+    assert Operation.objects.get(pk=held.pk).slot == "boot"
+    Operation.objects.filter(pk=held.pk).update(lease="somebody else's")
+    assert not leases.move(held, "power")
