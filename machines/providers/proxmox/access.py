@@ -12,7 +12,7 @@ from machines.providers.types import Check
 
 from .answers import clean
 from .client import Client, SecondFactorWanted, Ticket
-from .tls import CA, FINGERPRINT
+from .tls import CA, FINGERPRINT, fingerprint_of
 
 OLDEST = (7, 0)
 TEMPLATES_CHECKED = 20
@@ -112,6 +112,20 @@ def _groups(config: Mapping[str, Any], secret: str, signed_in: Ticket) -> list[s
     if isinstance(groups, str):  # older versions
         groups = [name for name in re.split(r"[,; ]+", groups) if name]
     return sorted(str(name) for name in groups) if isinstance(groups, list) else []
+
+
+def certificates(config: Mapping[str, Any]) -> list[Check]:
+    """The fingerprint each endpoint shows now, for whoever compares it before it is trusted. Never raises."""
+    lines = []
+    for text in config.get("endpoints") or ():
+        host, _, port = str(text).rpartition(":")
+        try:
+            shown = fingerprint_of(host.strip("[]"), int(port))
+        except (ProviderError, ValueError) as error:
+            lines.append(Check(f"Certificate of {text}", False, str(error)))
+        else:
+            lines.append(Check(f"Certificate of {text}", True, f"Shown now: {shown}. Compare it with the line of “pvenode cert info” on the node itself."))
+    return lines
 
 
 # -- the lines --------------------------------------------------------------------------------

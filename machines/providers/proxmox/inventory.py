@@ -37,6 +37,7 @@ class Stocktaker:
         self._client, self._guests = client, guests
         first, last = config.get("vmids") or VMIDS
         self._ours = range(int(first), int(last) + 1)
+        self._adopted = {int(ref) for ref in config.get("adopted") or () if str(ref).isdecimal()}
         self._pool = str(config.get("pool") or "")
         self._known: dict[int, _Known] = {}
 
@@ -58,7 +59,8 @@ class Stocktaker:
                 continue
             known = self._known.get(vmid)
             same = known is not None and known.kind == line.kind and line.name in (None, known.name)
-            if same and known is not None and now - known.at < BELIEVED_SECONDS:
+            awaited = vmid in self._adopted and known is not None and known.label is None  # its label is being written
+            if same and known is not None and not awaited and now - known.at < BELIEVED_SECONDS:
                 continue
             node = found.nodes.get(line.node)
             if left <= 0 or line.node in silent or node is None or not node.online:
@@ -76,7 +78,8 @@ class Stocktaker:
         return whole
 
     def _may_be_ours(self, line: GuestLine) -> bool:
-        return line.vmid in self._ours or bool(self._pool and line.pool == self._pool) or bool(line.name and _OURS.fullmatch(line.name))
+        numbered = line.vmid in self._ours or line.vmid in self._adopted
+        return numbered or bool(self._pool and line.pool == self._pool) or bool(line.name and _OURS.fullmatch(line.name))
 
     def _remember(self, guest: Guest, line: GuestLine, now: float) -> None:
         name = str(guest.config.get("hostname" if guest.is_container else "name") or "")
@@ -99,6 +102,7 @@ class Stocktaker:
             stage=Stage.BUILDING if line.lock in BUILDING_LOCKS else Stage.READY,
             identity=identity,
             node=line.node,
+            kind="container" if line.kind == "lxc" else "vm",
         )
 
     def _power(self, line: GuestLine, found: Resources) -> Power:

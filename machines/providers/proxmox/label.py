@@ -31,6 +31,11 @@ def parse(description: object) -> tuple[str, str] | None:
     return unquote(portal), unquote(key)
 
 
+def is_labelled(description: str) -> bool:
+    """Whether anybody's label is in it, be there one or many."""
+    return any(_LABEL.fullmatch(text.strip()) for text in description.splitlines())
+
+
 def guest_name(identity: MachineIdentity) -> str:
     """Valid as a DNS label, and unlike that of any other machine."""
     plain = re.sub(r"[^a-z0-9]+", "-", identity.name.lower()).strip("-") or "machine"

@@ -1,7 +1,7 @@
 """The provider for Proxmox VE. `Cluster.config` is described in docs/proxmox.md; the ref of a machine is its VMID."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from machines.providers.base import Provider
@@ -27,7 +27,7 @@ from machines.providers.types import (
     TemplateInfo,
 )
 
-from . import access, addresses, consoles, machines, resources
+from . import access, addresses, adoption, consoles, machines, resources
 from .answers import AlreadyRunning, AlreadyThere, Forbidden, NotThere, task_error, warnings
 from .client import Client
 from .configs import require_sizes, storage_of
@@ -63,6 +63,7 @@ class ProxmoxProvider(Provider):
         screen=True,
         terminal=True,
         full_clone=True,
+        adoption=True,
         numbered=True,
         inventory_seconds=10.0,
     )
@@ -84,6 +85,10 @@ class ProxmoxProvider(Provider):
 
     def check(self) -> list[Check]:
         return [*access.check(self._client, self.settings.config), *self._stock.check()]
+
+    @classmethod
+    def certificates(cls, config: Mapping[str, Any]) -> list[Check]:
+        return access.certificates(config)
 
     def inventory(self) -> Inventory:
         return self._stock.inventory()
@@ -307,6 +312,12 @@ class ProxmoxProvider(Provider):
 
     def templates(self) -> list[TemplateInfo]:
         return list_templates(self._client, self._guests, self._maker, self.settings.config)
+
+    def adopt(self, identity: MachineIdentity, ref: str, guest: str) -> None:
+        adoption.adopt(self._client, self._guests, identity, ref, guest)
+
+    def release(self, identity: MachineIdentity, ref: str) -> None:
+        adoption.release(self._client, self._guests, identity, ref)
 
     def open_console(self, identity: MachineIdentity, ref: str, kind: ConsoleKind) -> ConsoleTarget:
         def connect(guest: Guest) -> ConsoleTarget:
