@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
-from . import views, views_power, views_requests
+from . import views, views_connect, views_power, views_requests
 
 
 class VerbConverter(StringConverter):
@@ -19,6 +19,8 @@ urlpatterns = [
     path("machines/<uuid:key>/", views.machine, name="machine"),
     path("machines/<uuid:key>/history/", views.history, name="history"),
     path("machines/<uuid:key>/credentials/", views_power.credentials, name="credentials"),
+    path("machines/<uuid:key>/rdp/", views_connect.rdp, name="rdp"),
+    path("machines/<uuid:key>/look-again/", views_connect.look_again, name="look_again"),
     path("machines/<uuid:key>/snapshot/", views_power.snapshot, name="snapshot"),
     path("machines/<uuid:key>/resize/", views_power.resize, name="resize"),
     path("requests/", views_requests.requests, name="requests"),

@@ -79,6 +79,8 @@ MATRIX: dict[str, Row] = {
     "machines:history": Row(VISIBLE, NOT_ALLOWED, machine),
     "machines:operation": Row(VISIBLE, NOT_ALLOWED, lambda world: [world.operation.key]),
     "machines:credentials": Row(NOT_ALLOWED, VISIBLE, machine),
+    "machines:rdp": Row((LOGIN, CONFLICT, NOT_FOUND, CONFLICT, NOT_FOUND, CONFLICT), NOT_ALLOWED, machine),  # its template has none
+    "machines:look_again": Row(NOT_ALLOWED, CAN_DO, machine),
     "machines:snapshot": Row(VISIBLE, CAN_DO, machine, lambda world: {"name": "clean"}),
     "machines:resize": Row(STAFF_OF_MACHINE, (*STAFF_DOES[:-1], CONFLICT), machine, lambda world: {"cores": 0}),
     "machines:power start": Row(CAN_DO, REFUSED, verb("start")),

@@ -9,8 +9,9 @@ from console.services.tickets import refusal
 from machines.models import Machine
 from machines.providers.errors import NotRunning, ProviderError, Transient, Unsupported
 from machines.providers.types import ConsoleKind, ConsoleTarget
+from machines.selectors.claims import claims
 from machines.services import gateway
-from machines.services.addresses import ForeignAddress, NoAddress, ssh_address
+from machines.services.addresses import ForeignAddress, NoAddress, disputes, ssh_address
 
 
 def screen(machine: Machine, *, view_only: bool) -> VncTarget:
@@ -26,7 +27,8 @@ def shell(machine: Machine) -> SshTarget:
     if not can_sign_in(machine):
         raise refusal("no_terminal")
     try:
-        host, port = ssh_address(machine.endpoints, machine.cluster.networks)
+        disputed = disputes(claims([machine.cluster_id]).get(machine.cluster_id, {})).get(machine.pk, frozenset())
+        host, port = ssh_address(machine.endpoints, machine.cluster.networks, disputed)
     except NoAddress as error:
         raise refusal("no_address") from error
     except ForeignAddress as error:

@@ -124,7 +124,8 @@ class Provider(ABC):
         raise Unsupported(f"{self.kind} cannot resize")
 
     def endpoints(self, identity: MachineIdentity, ref: str) -> tuple[Endpoint, ...]:
-        """Addresses found by asking the guest, slower than the inventory. Bounded to 3 s."""
+        """Addresses found by asking the guest, slower than the inventory, and the hardware
+        address where the hypervisor knows it (`mac`), even when the guest does not answer. Bounded to 3 s."""
         raise Unsupported(f"{self.kind} does not know addresses")
 
     def set_guest_password(self, identity: MachineIdentity, ref: str, username: str, password: str) -> None:

@@ -108,10 +108,12 @@ class Endpoint:
     """A place where a service of the guest may answer.
 
     `source` says who claims so: `forward` is made by the provider itself and trusted;
-    `lease`, `agent` and `arp` come from the guest's side and are hostile until checked.
+    `lease`, `agent`, `container` and `arp` come from the guest's side and are hostile until checked.
+    `mac` is the hardware address that the hypervisor gave the guest's first card (source `config`), by
+    which the portal finds it in its own network; nobody connects to that.
     """
 
-    service: str  # "ssh", "rdp", or "guest" for a bare address
+    service: str  # "ssh", "rdp", "guest" for a bare address, or "mac"
     host: str
     port: int = 0
     source: str = "agent"

@@ -125,6 +125,19 @@ class Address:
     host: str
     port: int
     forwarded: bool  # made by the hypervisor on its own host, reachable from there
+    source: str = ""
+    seen_at: datetime | None = None
+
+    @property
+    def told_by(self) -> str:
+        """Who said so, in words."""
+        return {
+            "agent": _("from the guest"),
+            "container": _("from the container"),
+            "arp": _("from the network"),
+            "lease": _("from the network"),
+            "forward": _("made by the host of the cluster"),
+        }.get(self.source, "")
 
     @property
     def text(self) -> str:
@@ -137,8 +150,10 @@ def address(machine: Machine) -> Address | None:
         return None
     endpoints = sorted(machine.endpoints, key=lambda endpoint: (endpoint.get("source") != "forward", endpoint.get("service") != "ssh"))
     for endpoint in endpoints:
-        if endpoint.get("host"):
-            return Address(str(endpoint["host"]), int(endpoint.get("port") or 0), endpoint.get("source") == "forward")
+        if endpoint.get("host") and endpoint.get("service") != "mac":
+            forwarded = endpoint.get("source") == "forward"
+            seen_at = machine.seen_at if forwarded else machine.address_seen_at
+            return Address(str(endpoint["host"]), int(endpoint.get("port") or 0), forwarded, str(endpoint.get("source") or ""), seen_at)
     return None
 
 

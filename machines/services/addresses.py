@@ -1,14 +1,19 @@
-"""Where a guest's SSH may be looked for.
+"""Which of a machine's addresses are believed.
 
-What a guest says about its address is a claim: only literal addresses inside the networks of
-its cluster are connected to, on SSH's own port. A forward made by the provider is trusted.
+What a guest says about its address is a claim: only literal addresses inside the networks of its
+cluster are connected to, and none that another machine of the cluster claims as well. A forward
+made by the provider is trusted.
 """
 
 import ipaddress
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 SSH_PORT = 22
+RDP_PORT = 3389
+
+Claims = Iterable[Mapping[str, Any]]
 
 
 class NoAddress(Exception):
@@ -16,24 +21,56 @@ class NoAddress(Exception):
 
 
 class ForeignAddress(Exception):
-    """The machine claims addresses outside the networks of its cluster only."""
+    """The machine claims addresses only that are outside the networks of its cluster, or another's too."""
 
 
-def ssh_address(endpoints: Iterable[Mapping[str, Any]], networks: Iterable[str]) -> tuple[str, int]:
-    """Host and port of a machine's SSH, from `Machine.endpoints` and `Cluster.networks`.
-    Raises NoAddress, ForeignAddress."""
+def ssh_address(endpoints: Claims, networks: Iterable[str], disputed: frozenset[str] = frozenset()) -> tuple[str, int]:
+    """Host and port of a machine's SSH, from `Machine.endpoints` and `Cluster.networks`, without the
+    addresses in `disputed`. Raises NoAddress, ForeignAddress."""
+    return _service("ssh", SSH_PORT, endpoints, networks, disputed)
+
+
+def rdp_address(endpoints: Claims, networks: Iterable[str], disputed: frozenset[str] = frozenset()) -> tuple[str, int]:
+    """The same for its remote desktop."""
+    return _service("rdp", RDP_PORT, endpoints, networks, disputed)
+
+
+def _service(service: str, port: int, endpoints: Claims, networks: Iterable[str], disputed: frozenset[str]) -> tuple[str, int]:
     allowed = [ipaddress.ip_network(network) for network in networks]
     claimed = False
-    for endpoint in sorted(endpoints, key=lambda one: (one["source"] != "forward", one["service"] != "ssh")):
-        if endpoint["service"] not in {"ssh", "guest"}:
+    for endpoint in sorted(endpoints, key=lambda one: (one["source"] != "forward", one["service"] != service, one["source"] != "arp")):
+        if endpoint["service"] not in {service, "guest"}:
             continue
         if endpoint["source"] == "forward":
-            return str(endpoint["host"]), int(endpoint["port"])
+            if endpoint["service"] == service:
+                return str(endpoint["host"]), int(endpoint["port"])
+            continue
         claimed = True
         address = literal(str(endpoint["host"]))
-        if address and any(address in network for network in allowed):
-            return str(address), SSH_PORT
+        if address and str(address) not in disputed and any(address in network for network in allowed):
+            return str(address), port
     raise ForeignAddress if claimed else NoAddress
+
+
+def disputes(claims: Mapping[int, Claims]) -> dict[int, frozenset[str]]:
+    """By machine, the addresses that are not believed of it, as another machine claims them too. Where the
+    network itself ("arp") says that an address is one machine's alone, that one is believed."""
+    claimants: defaultdict[str, dict[int, bool]] = defaultdict(dict)
+    for machine, endpoints in claims.items():
+        for endpoint in endpoints:
+            address = literal(str(endpoint["host"])) if endpoint["service"] != "mac" and endpoint["source"] != "forward" else None
+            if address:
+                known = claimants[str(address)]
+                known[machine] = known.get(machine, False) or endpoint["source"] == "arp"
+    doubted: defaultdict[int, set[str]] = defaultdict(set)
+    for host, machines in claimants.items():
+        seen = [machine for machine, by_network in machines.items() if by_network]
+        holder = seen[0] if len(seen) == 1 else None
+        if len(machines) > 1:
+            for machine in machines:
+                if machine != holder:
+                    doubted[machine].add(host)
+    return {machine: frozenset(hosts) for machine, hosts in doubted.items()}
 
 
 def literal(claim: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

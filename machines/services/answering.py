@@ -11,9 +11,10 @@ from django.utils import timezone
 
 from machines.lifecycle import State
 from machines.models import Machine
+from machines.selectors.claims import claims
 
 from . import dispatch
-from .addresses import ForeignAddress, NoAddress, ssh_address
+from .addresses import ForeignAddress, NoAddress, disputes, ssh_address
 from .feed import machine_topics, publish
 
 BANNER = b"SSH-"
@@ -68,14 +69,17 @@ class Prober:
         now = time.monotonic()
         silent = Machine.objects.filter(cluster_id__in=clusters, state=State.RUNNING, answering_since=None).exclude(endpoints=[])
         found: dict[int, tuple[Machine, Address]] = {}
+        doubted: dict[int, frozenset[str]] | None = None
         waited: dict[tuple[int, object], float] = {}
         for machine in silent.select_related("cluster").only("key", "owner", "state", "state_since", "endpoints", "cluster__networks").order_by("-state_since"):
             mark = machine.pk, machine.state_since
             waited[mark] = self._next.get(mark, 0.0)
             if waited[mark] > now or len(found) == AT_ONCE:
                 continue
+            if doubted is None:
+                doubted = {pk: hosts for told in claims(clusters).values() for pk, hosts in disputes(told).items()}
             with suppress(NoAddress, ForeignAddress):
-                found[machine.pk] = machine, ssh_address(machine.endpoints, machine.cluster.networks)
+                found[machine.pk] = machine, ssh_address(machine.endpoints, machine.cluster.networks, doubted.get(machine.pk, frozenset()))
             age = (timezone.now() - machine.state_since).total_seconds()
             waited[mark] = now + min(SLOWEST_SECONDS, age / 20)
         self._next = waited

@@ -18,7 +18,7 @@ def mac_of(net: object) -> str:
     return next((value.lower() for value in options(net).values() if value.count(":") == 5), "")
 
 
-def endpoints(answer: object, net0: object) -> tuple[Endpoint, ...]:
+def endpoints(answer: object, net0: object, source: str = "agent") -> tuple[Endpoint, ...]:
     """Those of the first card; where none has its hardware address, of all that are the guest's own. IPv4 first."""
     told = list(lines(answer.get("result") if isinstance(answer, dict) else answer))
     own = [line for line in told if not str(line.get("name", "")).startswith(("lo", *_OF_CONTAINERS))]
@@ -26,7 +26,7 @@ def endpoints(answer: object, net0: object) -> tuple[Endpoint, ...]:
     first = [line for line in own if mac and str(line.get("hardware-address") or line.get("hwaddr") or "").lower() == mac]
     found = {address for line in first or own for text in _texts(line) if (address := _usable(text))}
     ordered = sorted(found, key=lambda address: (address.version, int(address)))[:MOST]
-    return tuple(Endpoint("guest", str(address), 0, "agent") for address in ordered)
+    return tuple(Endpoint("guest", str(address), 0, source) for address in ordered)
 
 
 def _texts(line: dict[str, Any]) -> Iterable[str]:

@@ -123,9 +123,7 @@ class ProxmoxProvider(Provider):
     def begin_create(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
         require_sizes(spec)
         vmid = vmid_of(ref)
-        if (there := self._guests.look(ref, max_age=FRESH_SECONDS)) is not None:
-            return self._resumed(identity, there)
-        try:
+        try:  # a number that is taken is refused: nothing need be asked before
             task = self._maker.begin(identity, vmid, spec)
         except AlreadyThere as error:
             self._guests.forget(vmid)
@@ -298,14 +296,17 @@ class ProxmoxProvider(Provider):
 
     def endpoints(self, identity: MachineIdentity, ref: str) -> tuple[Endpoint, ...]:
         guest = self._guests.ours(identity, ref)
+        mac = addresses.mac_of(guest.config.get("net0"))
+        known = (Endpoint("mac", mac, source="config"),) if mac else ()
         if not guest.is_container and not machines.has_agent(guest.config):
-            return ()
+            return known
         ask = f"{guest.path}/interfaces" if guest.is_container else f"{guest.path}/agent/network-get-interfaces"
         try:
             with self._client.within(ENDPOINTS_SECONDS):
-                return addresses.endpoints(self._client.get(ask), guest.config.get("net0"))
+                told = addresses.endpoints(self._client.get(ask), guest.config.get("net0"), "container" if guest.is_container else "agent")
+                return (*told, *known)
         except ProviderError:  # it is off, or there is no agent in it, or it takes its time
-            return ()
+            return known
 
     def metrics(self) -> list[Metrics]:
         return self._stock.metrics()

@@ -9,7 +9,9 @@ from machines.lifecycle import State
 from machines.models import Change, Machine
 from machines.providers.errors import Unreachable
 from machines.providers.types import Endpoint, MachineIdentity, Power
+from machines.selectors import display
 from machines.services import gateway, inventory, locating
+from machines.services.refusal import Refused
 from tests.factories import make_machine
 from tests.machines.providers import fakes
 
@@ -79,7 +81,7 @@ def test_what_is_no_address_is_dropped_and_there_is_an_end_to_it(cluster, world,
 
 def test_a_guest_that_cannot_be_asked_keeps_nobody_from_theirs(cluster, world, machine):
     other = make_machine(template=machine.template, state=State.RUNNING)
-    Machine.objects.filter(pk=other.pk).update(state_since=timezone.now() - timedelta(seconds=30))
+    Machine.objects.filter(pk=other.pk).update(state_since=timezone.now() - timedelta(seconds=30), node="another")
     identity = MachineIdentity(str(other.key), other.name, "7e57ab1e-0000-4000-8000-000000000000")
     world.machines[other.ref] = fakes.FakeMachine(identity, power=Power.ON)
 
@@ -92,3 +94,41 @@ def test_a_guest_that_cannot_be_asked_keeps_nobody_from_theirs(cluster, world, m
     world.at = hang
     assert locating.Locator().look([cluster.pk]) == 1
     assert hosts(machine) == [GUEST.host] and hung
+
+
+def test_a_silent_guest_is_asked_no_more_until_somebody_wants_it(cluster, world, machine):
+    world.machines[machine.ref].addresses = ()
+    Machine.objects.filter(pk=machine.pk).update(state_since=timezone.now() - timedelta(minutes=5))
+    locator = locating.Locator()
+    for _ in range(3):
+        locator.look([cluster.pk])
+    assert world.calls.count("endpoints") == 1
+    locating.ask_again(machine)
+    with pytest.raises(Refused):
+        locating.ask_again(machine)
+    for _ in range(3):
+        locator.look([cluster.pk])
+    assert world.calls.count("endpoints") == 2
+
+
+def test_a_guest_that_does_not_answer_is_found_in_the_portals_network(cluster, world, machine, monkeypatch):
+    monkeypatch.setattr(locating, "table", lambda: {"bc:24:11:00:00:07": ["10.20.0.9"], "bc:24:11:00:00:08": ["10.20.0.10"]})
+    world.machines[machine.ref].addresses = (Endpoint("mac", "BC:24:11:00:00:07", source="config"),)
+    assert locating.Locator().look([cluster.pk]) == 1
+    machine.refresh_from_db()
+    shown = display.address(machine)
+    assert (shown.host, shown.source) == ("10.20.0.9", "arp") and shown.seen_at is not None
+
+
+def test_a_network_is_scanned_only_where_that_is_allowed_and_not_all_the_time(cluster, world, machine, monkeypatch):
+    stirred = []
+    monkeypatch.setattr(locating, "stir", stirred.append)
+    monkeypatch.setattr(locating, "AGAIN_SECONDS", 0)
+    type(cluster).objects.update(networks=["10.20.0.0/24"])
+    locating.Locator().look([cluster.pk])
+    assert stirred == []
+    type(cluster).objects.update(config={"active_scan": True})
+    locator = locating.Locator()
+    for _ in range(3):
+        locator.look([cluster.pk])
+    assert stirred == [["10.20.0.0/24"]]

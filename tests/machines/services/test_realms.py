@@ -1,0 +1,180 @@
+"""People of a Proxmox VE realm sign in with their account there."""
+
+import socket
+import time
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+from django.urls import reverse
+
+from accounts.models import AuditEntry, Role, User
+from machines.models import Cluster, RealmIdentity
+from machines.providers.proxmox import client as client_module
+from machines.providers.proxmox.breakers import Breakers
+from machines.services import realms
+from tests.factories import PASSWORD, make_cluster, make_user
+from tests.proxmox.running import running_cluster
+
+pytestmark = pytest.mark.django_db
+SECRET = "ada's own"
+
+
+@pytest.fixture(scope="module")
+def pve():
+    with running_cluster() as pve:
+        for who in ("labportal@pve", "labportal@pve!portal"):
+            pve.control.grant(who, "/access/groups", ["Sys.Audit"])
+        yield pve
+
+
+@pytest.fixture(autouse=True)
+def fresh(pve, monkeypatch):
+    cache.clear()
+    monkeypatch.setattr(client_module, "shared_breakers", Breakers())
+    pve.control.add_user("ada@pve", SECRET, groups=["teachers"])
+    yield
+    pve.control.clear_faults()
+    pve.control.settings(tfa=False)
+    pve.control.remove_user("ada@pve")
+
+
+@pytest.fixture
+def cluster(pve) -> Cluster:
+    return make_cluster("rack", kind="proxmox", config=with_login(pve), secret=pve.token_secret)
+
+
+def with_login(pve, **config):
+    return pve.config() | {"realm_login": True} | config
+
+
+def sign_in(name="ada@pve", password=SECRET):
+    client = Client()
+    return client, client.post(reverse("account_login"), {"login": name, "password": password})
+
+
+def signed_in(name="ada@pve", password=SECRET) -> User | None:
+    client, _ = sign_in(name, password)
+    return User.objects.filter(pk=client.session.get("_auth_user_id")).first()
+
+
+def test_a_new_person_gets_an_account_without_a_password_of_ours(cluster):
+    user = signed_in()
+    assert (user.username, user.role, user.is_staff) == ("ada@pve", Role.STUDENT, False)
+    assert not user.has_usable_password()
+    assert RealmIdentity.objects.get().userid == "ada@pve"
+    assert set(AuditEntry.objects.values_list("action", flat=True)) == {"user.from_realm", "user.signed_in"}
+    assert signed_in() == user and User.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "password"), [("ada@pve", "wrong"), ("ada@nowhere", SECRET), ("eve@pve", SECRET), ("ada", SECRET), ("ada@pve!portal", SECRET)]
+)
+def test_whoever_is_not_known_gets_the_answer_of_a_wrong_password(cluster, name, password):
+    _, answer = sign_in(name, password)
+    local = sign_in("nobody", password)[1]
+    assert answer.status_code == local.status_code == 200
+    assert answer.context["form"].non_field_errors() == local.context["form"].non_field_errors()
+    assert len(answer.context["form"].non_field_errors()) == 1
+    assert not User.objects.exists()
+
+
+def test_it_is_off_where_nobody_turned_it_on(cluster, pve):
+    assert b"Proxmox account" in Client().get(reverse("account_login")).content
+    Cluster.objects.update(config=pve.config())
+    pve.control.reset_calls()
+    assert signed_in() is None and not pve.control.calls()
+    assert b"Proxmox account" not in Client().get(reverse("account_login")).content
+
+
+def test_a_cluster_that_is_down_keeps_nobody_out_for_long(cluster, pve):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        unused_tcp_port = listener.getsockname()[1]
+    make_user("bob")
+    gone = [f"127.0.0.1:{unused_tcp_port}"]
+    Cluster.objects.update(config=with_login(pve, endpoints=gone))
+    began = time.monotonic()
+    assert signed_in("bob", PASSWORD).username == "bob"
+    assert signed_in() is None
+    assert time.monotonic() - began < realms.BUDGET_SECONDS + 1
+
+
+def test_a_cluster_that_hangs_is_not_waited_for(cluster, pve, monkeypatch):
+    monkeypatch.setattr(realms, "BUDGET_SECONDS", 0.5)
+    pve.control.fault(method="POST", path="/access/ticket", hang=True, times=5)
+    began = time.monotonic()
+    assert signed_in() is None
+    assert time.monotonic() - began < 2
+
+
+def test_staff_of_the_cluster_are_staff_until_they_are_not(cluster, pve):
+    Cluster.objects.update(config=with_login(pve, admin_group="admins"))
+    assert signed_in().role == Role.STUDENT
+    pve.control.remove_user("ada@pve")
+    pve.control.add_user("ada@pve", SECRET, groups=["admins"])
+    user = signed_in()
+    assert user.role == Role.STAFF and user.is_staff
+    Cluster.objects.update(config=with_login(pve, admin_group="deans"))  # of which she is none
+    user = signed_in()
+    assert user.role == Role.STUDENT and not user.is_staff
+    Cluster.objects.update(config=with_login(pve, admin_users=["ada@pve"]))
+    assert signed_in().role == Role.STAFF
+
+
+def test_what_the_portal_gave_the_cluster_does_not_take(cluster, pve):
+    user = signed_in()
+    User.objects.filter(pk=user.pk).update(role=Role.STAFF, is_staff=True)
+    assert signed_in().role == Role.STAFF
+
+
+@pytest.mark.parametrize("local", ["ada@pve", "ADA@pve"])
+def test_an_account_of_the_portal_with_that_name_is_nobody_elses(cluster, local):
+    theirs = make_user(local, role=Role.STAFF)
+    user = signed_in()
+    assert user != theirs and user.role == Role.STUDENT and user.username == f"ada@pve@{cluster.pk}"
+    assert signed_in(local, PASSWORD) == theirs
+
+
+def test_the_same_name_on_another_cluster_is_another_person(cluster, pve):
+    first = signed_in()
+    Cluster.objects.update(config=pve.config())
+    make_cluster("other", kind="proxmox", config=with_login(pve), secret=pve.token_secret)
+    assert signed_in() not in (None, first)
+
+
+def test_nobody_signs_up_with_such_a_name(client):
+    data = {"username": "ada@pve", "email": "eve@uni.test", "password1": "an admirable compiler"}
+    assert "@" in str(client.post(reverse("account_signup"), data).context["form"].errors["username"])
+    assert not User.objects.exists()
+
+
+def test_no_second_password_outlives_the_account(cluster):
+    client, _ = sign_in()
+    client.post(reverse("account_set_password"), {"password1": "an admirable compiler", "password2": "an admirable compiler"})
+    assert not User.objects.get().has_usable_password()
+
+
+def test_whoever_has_the_e_mail_address_here_is_not_asked_for_there(cluster, pve):
+    make_user("carol", email="carol@uni.test")
+    pve.control.reset_calls()
+    assert signed_in("carol@uni.test", "mistyped") is None and not pve.control.calls()
+
+
+def test_a_second_factor_is_told(cluster, pve):
+    pve.control.settings(tfa=True)
+    assert "second factor" in str(sign_in()[1].context["form"].errors)
+
+
+def test_whoever_was_deactivated_stays_out(cluster):
+    User.objects.filter(pk=signed_in().pk).update(is_active=False)
+    assert signed_in() is None
+
+
+def test_failures_are_counted_and_passwords_appear_nowhere(cluster, caplog):
+    caplog.set_level("DEBUG")
+    for _ in range(5):
+        sign_in(password="wr0ng-guess")
+    assert "Wait five minutes" in str(sign_in()[1].context["form"].errors)
+    assert "wr0ng-guess" not in caplog.text and SECRET not in caplog.text
+    assert "wr0ng-guess" not in str(list(AuditEntry.objects.values()))
