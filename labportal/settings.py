@@ -206,6 +206,7 @@ LEASE_SECONDS = _read("LEASE_SECONDS", "int", 120)
 OPERATION_ATTEMPTS = 5
 WATCH_SECONDS = _read("WATCH_SECONDS", "float", 1.0)  # between two looks at a cluster
 WORKERS = _read("WORKERS", "int", 4)
+CLUSTERS_FILE = env.str("CLUSTERS_FILE", default="")  # read where the watcher starts
 
 Q_CLUSTER = {
     "name": "labportal",

@@ -2,24 +2,31 @@
 
 import re
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from machines.models import Cluster, ClusterKind
+from machines.services import clusters_file
 from machines.services.refs import VMIDS
+from machines.services.refusal import Refused
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(:(?P<port>\d{1,5}))?")
-_ACCOUNT = re.compile(r"(?P<user>[^\s:/!@]{1,60}@[A-Za-z][A-Za-z0-9.\-_]{1,31})(!(?P<token>[A-Za-z][A-Za-z0-9.\-_]{0,126}))?")
 _PERSON = re.compile(r"[^\s:/!@]{1,60}@[A-Za-z][A-Za-z0-9.\-_]{1,31}")
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LARGEST_CA = 256 * 1024
 LIMITS = (
     *("limit_create", "limit_power", "limit_per_template", "limit_create_per_node", "limit_create_per_storage", "limit_power_per_node"),
     *("limit_booting", "stop_deadline"),
 )
+
+
+def _kept(read: Callable[[str], Any], text: str) -> Any:
+    try:
+        return read(text)
+    except Refused as refusal:
+        raise forms.ValidationError(refusal.message) from refusal
 
 
 class ClusterForm(forms.ModelForm):
@@ -136,19 +143,11 @@ class ProxmoxForm(ClusterForm):
         return ClusterKind.PROXMOX
 
     def clean_endpoints(self) -> list[str]:
-        endpoints = []
-        for text in self.cleaned_data["endpoints"]:
-            bare = text.removeprefix("https://").rstrip("/")
-            found = _HOST.fullmatch(bare)
-            if not found or not 0 < int(found["port"] or 8006) < 65536:
-                raise forms.ValidationError(_("“%(text)s” is not a host and a port, such as pve1.example.org:8006.") % {"text": text})
-            endpoints.append(bare if found["port"] else f"{bare}:8006")
-        return list(dict.fromkeys(endpoints))
+        return list(dict.fromkeys(_kept(clusters_file.endpoint, text) for text in self.cleaned_data["endpoints"]))
 
     def clean_account(self) -> str:
         account: str = self.cleaned_data["account"].strip()
-        if not _ACCOUNT.fullmatch(account):
-            raise forms.ValidationError(_("An account is user@realm, and a token user@realm!name."))
+        _kept(clusters_file.account, account)
         return account
 
     def clean_ca_file(self) -> Any:
@@ -163,13 +162,7 @@ class ProxmoxForm(ClusterForm):
             raise forms.ValidationError(_("This file is not PEM: it begins with -----BEGIN CERTIFICATE-----.")) from error
 
     def clean_fingerprints(self) -> list[str]:
-        normal = []
-        for text in self.cleaned_data["fingerprints"]:
-            digits = re.sub(r"[:\s]", "", text).lower().removeprefix("sha256")
-            if not _FINGERPRINT.fullmatch(digits):
-                raise forms.ValidationError(_("“%(text)s” is not a SHA-256 fingerprint: 32 pairs of hexadecimal digits.") % {"text": text[:120]})
-            normal.append(":".join(digits[place : place + 2] for place in range(0, 64, 2)).upper())
-        return normal
+        return [_kept(clusters_file.fingerprint, text) for text in self.cleaned_data["fingerprints"]]
 
     def _names(self, field: str) -> list[str]:
         for name in self.cleaned_data[field]:
@@ -245,10 +238,9 @@ class ProxmoxForm(ClusterForm):
 
     def save(self, commit: bool = True) -> Any:
         told = self.cleaned_data
-        found = _ACCOUNT.fullmatch(told["account"])
-        assert found
+        user, token_name = clusters_file.account(told["account"])
         config = {name: told[name] for name in (*self.PLAIN, "active_scan", "template_copies")}
-        config |= {"user": found["user"], "token_name": found["token"] or "", "vmids": [told["first_vmid"], told["last_vmid"]]}
+        config |= {"user": user, "token_name": token_name, "vmids": [told["first_vmid"], told["last_vmid"]]}
         self.instance.kind = ClusterKind.PROXMOX
         self.instance.config = {**self.before, **config}
         return super().save(commit)
