@@ -11,7 +11,7 @@ from machines.providers.types import MachineIdentity, MachineSpec, Seed, TaskRef
 from . import containers, label, machines
 from .answers import Forbidden
 from .client import Client
-from .configs import size_mib
+from .configs import size_mib, storage_of
 from .guests import Guest
 from .resources import number
 from .snapshots import BASELINE
@@ -27,6 +27,7 @@ class Configurer:
         self._with_tags = True
         self._seeded: dict[int, tuple[str, float]] = {}  # by number: of what seed, when
         self._keeps: dict[int, bool] = {}  # by number: can its storage keep snapshots
+        self._storages_keep: dict[tuple[str, ...], bool] = {}  # the same by sort of guest and its storages
 
     def forget(self, vmid: int) -> None:
         self._seeded.pop(vmid, None)
@@ -67,8 +68,9 @@ class Configurer:
             return containers.changes(guest.config, spec, name=name, bridge=self._bridge, with_tags=self._with_tags)
         if not with_seed:
             return machines.without_seed(guest.config, spec, name=name, bridge=self._bridge, with_tags=self._with_tags)
-        # On a used disk a new password would be a new instance to cloud-init, which would make new host keys.
-        pristine = guest.config.get("parent") in (None, "", BASELINE)
+        # On a used disk a new password would be a new instance to cloud-init, which would make new host keys;
+        # the baseline was taken with the password in it.
+        pristine = not guest.config.get("parent")
         return machines.changes(
             guest.config,
             spec,
@@ -102,8 +104,11 @@ class Configurer:
         if guest.vmid not in self._keeps:
             if len(self._keeps) > 1000:
                 self._keeps.clear()
-            answer = self._client.get(f"{guest.path}/feature", feature="snapshot")
-            self._keeps[guest.vmid] = isinstance(answer, dict) and bool(number(answer.get("hasFeature")))
+            alike = (guest.kind, *sorted({storage_of(volume) or volume for volume in guest.volumes.values()}))
+            if alike not in self._storages_keep:
+                answer = self._client.get(f"{guest.path}/feature", feature="snapshot")
+                self._storages_keep[alike] = isinstance(answer, dict) and bool(number(answer.get("hasFeature")))
+            self._keeps[guest.vmid] = self._storages_keep[alike]
         return self._keeps[guest.vmid]
 
     def without_snapshots(self, vmid: int) -> bool:
