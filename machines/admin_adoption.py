@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
@@ -15,6 +16,10 @@ from machines.forms_adoption import AdoptForm, ConfirmForm, MappingForm
 from machines.models import Cluster
 from machines.services import adoption
 from machines.services.refusal import Refused
+
+
+def _problems(form: forms.Form) -> list[str]:
+    return [str(problem) for problems in form.errors.values() for problem in problems]
 
 
 class Adoption(admin.ModelAdmin):
@@ -43,7 +48,7 @@ class Adoption(admin.ModelAdmin):
             except Refused as refusal:
                 self.message_user(request, refusal.message, messages.ERROR)
             return redirect(request.path)
-        for problem in (each for problems in form.errors.values() for each in problems):
+        for problem in _problems(form):
             self.message_user(request, problem, messages.ERROR)
         offered = [{**guest, "suggested": adoption.name_for(guest)} for guest in adoption.guests(cluster)]
         return self._page(request, cluster, "adopt", title=_("Adopt machines of %(cluster)s") % {"cluster": cluster}, guests=offered, form=MappingForm())
@@ -55,7 +60,7 @@ class Adoption(admin.ModelAdmin):
         confirmed = "mapping" in request.POST
         form = ConfirmForm(request.POST) if confirmed else MappingForm(request.POST, request.FILES)
         if request.method != "POST" or not form.is_valid():
-            for problem in (each for problems in form.errors.values() for each in problems) if request.method == "POST" else ():
+            for problem in _problems(form):
                 self.message_user(request, problem, messages.ERROR)
             return redirect(here)
         text = form.cleaned_data["mapping" if confirmed else "file"]

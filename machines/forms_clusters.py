@@ -134,7 +134,7 @@ class ProxmoxForm(ClusterForm):
             self.initial["account"] = f"{user}!{self.before['token_name']}" if self.before.get("token_name") else user
         match self.before.get("vmids"):
             case [first, last]:
-                self.initial |= {"first_vmid": first, "last_vmid": last}
+                self.initial.update(first_vmid=first, last_vmid=last)
         copies = self.before.get("template_copies") or {}
         self.initial["template_copies"] = [f"{ref}: {' '.join(str(copy) for copy in each)}" for ref, each in copies.items()]
         self.initial["kind"] = ClusterKind.PROXMOX

@@ -142,7 +142,11 @@ class Template(models.Model):
     active = models.BooleanField(default=True, help_text=_("Offered to those who may use it."))
     audience = models.CharField(_("who may use it"), max_length=10, choices=Audience, default=Audience.EVERYBODY)
     people = models.ManyToManyField(settings.AUTH_USER_MODEL, blank=True, related_name="+", verbose_name=_("chosen people"))
-    tiers = models.ManyToManyField("Tier", blank=True, related_name="+", verbose_name=_("tiers"), help_text=_("None: all of them."))
+    tiers: "models.ManyToManyField[Tier, models.Model]" = models.ManyToManyField(
+        "Tier", blank=True, related_name="+", verbose_name=_("tiers"), help_text=_("None: all of them.")
+    )
+        "Tier", blank=True, related_name="+", verbose_name=_("tiers"), help_text=_("None: all of them.")
+    )
     # As last seen on the cluster; `node` and `storage` are empty where clones of it may be made anywhere.
     present = models.BooleanField(default=True)
     node = models.CharField(max_length=100, blank=True, default="", editable=False)
