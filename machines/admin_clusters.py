@@ -135,7 +135,7 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
 class TemplateAdmin(admin.ModelAdmin):
     """Templates are found on the clusters; here they get their words and sizes, and who may use them."""
 
-    list_display = ("name", "cluster", "ref", "kind", "seeded", "active", "audience", "present", "cores", "memory_mib", "disk_gib")
+    list_display = ("name", "cluster", "ref", "kind", "seeded", "rdp", "active", "audience", "present", "cores", "memory_mib", "disk_gib")
     list_filter = ("cluster", "kind", "active", "audience", "present")
     list_select_related = ("cluster",)
     search_fields = ("name", "ref")
