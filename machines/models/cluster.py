@@ -145,8 +145,6 @@ class Template(models.Model):
     tiers: "models.ManyToManyField[Tier, models.Model]" = models.ManyToManyField(
         "Tier", blank=True, related_name="+", verbose_name=_("tiers"), help_text=_("None: all of them.")
     )
-        "Tier", blank=True, related_name="+", verbose_name=_("tiers"), help_text=_("None: all of them.")
-    )
     # As last seen on the cluster; `node` and `storage` are empty where clones of it may be made anywhere.
     present = models.BooleanField(default=True)
     node = models.CharField(max_length=100, blank=True, default="", editable=False)
