@@ -11,12 +11,13 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
+from django.db.models import Subquery
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.services import audit
 from machines.lifecycle import Event, Kind, can
-from machines.models import Operation, OperationState
+from machines.models import Machine, Operation, OperationState
 from machines.providers.errors import ForeignMachine, OutcomeUnknown, Overloaded, ProviderError, TaskFailed, Transient
 from machines.providers.types import Power
 
@@ -183,7 +184,8 @@ def _succeed(work: Work, columns: dict[str, Any]) -> None:
             secrets = dict.fromkeys(("password", "ssh_private_key", "ssh_public_key", "ssh_host_key"), "")
             columns, also = {**columns, **secrets, "ref": "", "endpoints": [], "power": "unknown"}, snapshots.all().delete
         case Kind.SNAPSHOT:
-            also = partial(snapshots.filter(name=operation.params["snapshot"]).update, ready=True)
+            pinned = Machine.objects.filter(pk=work.machine.pk).values("ssh_host_key")[:1]
+            also = partial(snapshots.filter(name=operation.params["snapshot"]).update, ready=True, ssh_host_key=Subquery(pinned))
         case Kind.DELETE_SNAPSHOT:
             also = snapshots.filter(name=operation.params["snapshot"]).delete
     if operation.kind == Kind.DESTROY:
