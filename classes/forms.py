@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from accounts.forms import plain_name
 from machines.models import Template, Tier
 
 from .models import LabClass
@@ -17,7 +18,7 @@ _AS_TEMPLATE, _AS_NOW = "template", "now"
 class ClassForm(forms.Form):
     """Name, template and size; `values` is what the services take."""
 
-    name = forms.CharField(label=_("Name"), max_length=100, help_text=_("Students see it. Machines are named after it."))
+    name = forms.CharField(label=_("Name"), max_length=100, validators=[plain_name], help_text=_("Students see it. Machines are named after it."))
     template = forms.ModelChoiceField(
         label=_("Template"), queryset=Template.objects.none(), empty_label=None, help_text=_("What the machines of this class are made from.")
     )
