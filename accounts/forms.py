@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from allauth.account import forms as allauth_forms
 from allauth.account.forms import AddEmailForm, LoginForm, ReauthenticateForm, ResetPasswordForm, ResetPasswordKeyForm, SignupForm
 from django import forms
+from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
 
 from .models import User
@@ -31,7 +32,13 @@ KEYBOARDS = [
 ]
 
 
+# Letters that turn the direction of others round make a name read like another one.
+plain_name = RegexValidator("[\\u202a-\\u202e\\u2066-\\u2069\\x00-\\x1f\\x7f]", _("Leave out control characters."), inverse_match=True)
+
+
 class ProfileForm(forms.ModelForm):
+    first_name = forms.CharField(label=_("First name"), max_length=150, required=False, validators=[plain_name])
+    last_name = forms.CharField(label=_("Last name"), max_length=150, required=False, validators=[plain_name])
     keyboard = forms.ChoiceField(label=_("Keyboard layout"), choices=KEYBOARDS, help_text=_("The keys of your own keyboard. New machines and consoles use it."))
 
     class Meta:

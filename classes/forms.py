@@ -7,6 +7,7 @@ from django import forms
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from accounts.forms import plain_name
 from accounts.models import User
 from machines.models import Template, Tier
 from machines.policies import offered_templates, tiers_of
@@ -20,7 +21,7 @@ _AS_TEMPLATE, _AS_NOW = "template", "now"
 class ClassForm(forms.Form):
     """Name, template and size; `values` is what the services take."""
 
-    name = forms.CharField(label=_("Name"), max_length=100, help_text=_("Students see it. Machines are named after it."))
+    name = forms.CharField(label=_("Name"), max_length=100, validators=[plain_name], help_text=_("Students see it. Machines are named after it."))
     template = forms.ModelChoiceField(
         label=_("Template"), queryset=Template.objects.none(), empty_label=None, help_text=_("What the machines of this class are made from.")
     )

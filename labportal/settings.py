@@ -185,7 +185,7 @@ ACCOUNT_RATE_LIMITS = {
     "signup": "600/5m/ip",
     "login": "600/5m/ip",
     "login_failed": "120/5m/ip,5/5m/key",
-    "join_code": "30/5m/ip",
+    "join_code": "300/5m/ip",
 }
 
 try:

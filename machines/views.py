@@ -8,7 +8,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
@@ -22,9 +22,11 @@ ROWS = 50
 
 
 @require_safe
-@login_required
 def mine(request: HttpRequest) -> HttpResponse:
-    """The person's machines as cards. htmx asks for the list alone."""
+    """The person's machines as cards. htmx asks for the list alone. Whoever signs in from here
+    begins where their role does (accounts.adapter)."""
+    if not request.user.is_authenticated:
+        return redirect("account_login")
     user = person(request)
     page = Paginator(pages.machines_of(user), CARDS).get_page(request.GET.get("page"))
     machines = list(page)

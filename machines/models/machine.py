@@ -106,6 +106,7 @@ class Snapshot(models.Model):
     name = models.SlugField(max_length=40)  # also the cluster's name for it
     note = models.CharField(max_length=200, blank=True, default="")
     ready = models.BooleanField(default=False)  # seen on the cluster
+    ssh_host_key = models.TextField(blank=True, default="")  # what the machine's was; the snapshot has it in it
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -13,6 +13,7 @@ from machines.models import Operation, OperationState
 
 from .load import WHERE, Load, limit, loads, places
 
+SHORTEST = timedelta(seconds=5)  # what usually takes no time is not late after no time
 _RECENT = 20  # past runs that tell how long the next one takes
 
 
@@ -57,7 +58,7 @@ def typical_time(operation: Operation) -> timedelta | None:
     for alike in (done.filter(machine__template_id=operation.machine.template_id), done.filter(machine__cluster_id=operation.machine.cluster_id)):
         times = alike.order_by("-pk").values_list("started_at", "finished_at")[:_RECENT]
         if runs := [(finished - started).total_seconds() for started, finished in times if started and finished]:
-            return timedelta(seconds=median(runs))
+            return max(SHORTEST, timedelta(seconds=median(runs)))
     return None
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
+from django.db.models import Subquery
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.services import audit
 from machines.lifecycle import Event, Kind, can
-from machines.models import Operation, OperationState
+from machines.models import Machine, Operation, OperationState
 from machines.providers.errors import ForeignMachine, OutcomeUnknown, Overloaded, ProviderError, TaskFailed, Transient
 from machines.providers.types import Power
 
@@ -190,7 +191,8 @@ def _succeed(work: Work, columns: dict[str, Any]) -> None:
                     refs.forget_adopted(work.machine.cluster, ref)
 
         case Kind.SNAPSHOT:
-            also = partial(snapshots.filter(name=operation.params["snapshot"]).update, ready=True)
+            pinned = Machine.objects.filter(pk=work.machine.pk).values("ssh_host_key")[:1]
+            also = partial(snapshots.filter(name=operation.params["snapshot"]).update, ready=True, ssh_host_key=Subquery(pinned))
         case Kind.DELETE_SNAPSHOT:
             also = snapshots.filter(name=operation.params["snapshot"]).delete
     if operation.kind in (Kind.DESTROY, Kind.RELEASE):

@@ -152,8 +152,9 @@ def ensure_reverted(work: Work) -> Outcome:
         work.say(_("Bringing the disk back to the snapshot “%(name)s”.") % {"name": snapshot})
     if outcome := work.once("reverted", lambda: work.provider.begin_revert(work.identity, machine.ref, gateway.spec(machine), snapshot)):
         return outcome
-    # The guest's first boot is ahead of it again, with a new host key; a snapshot kept its own.
-    return Done(machine={} if snapshot else {"ssh_host_key": ""})
+    # The guest's first boot is ahead of it again, with a new host key, unless the snapshot has one in it.
+    kept = machine.snapshots.filter(name=snapshot).values_list("ssh_host_key", flat=True).first()
+    return Done(machine={"ssh_host_key": kept or ""})
 
 
 def ensure_snapshot(work: Work) -> Outcome:

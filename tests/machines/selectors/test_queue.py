@@ -68,10 +68,15 @@ def test_the_estimate_is_the_median_of_past_runs_of_the_template_or_else_of_the_
     past(make_template(template.cluster, ref="other"), 100)
     past(make_template(), 1000)
     assert typical_time(operation(template)) == timedelta(seconds=100)
-    for seconds in (3, 4, 50):
+    for seconds in (6, 7, 50):
         past(template, seconds)
     past(template, 70, kind=Kind.STOP)
-    assert typical_time(operation(template)) == timedelta(seconds=4)
+    assert typical_time(operation(template)) == timedelta(seconds=7)
+
+
+def test_what_usually_takes_no_time_is_not_late_at_once(template):
+    past(template, 0.2)
+    assert typical_time(operation(template)) == timedelta(seconds=5)
 
 
 def test_who_stands_behind_others_waits_for_them_too(template):

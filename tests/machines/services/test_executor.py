@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from machines.lifecycle import Kind, State
-from machines.models import Cluster, Operation, OperationState
+from machines.models import Cluster, Machine, Operation, OperationState
 from machines.providers import errors
 from machines.providers.types import Power, TaskState, TaskStatus
 from machines.services import executor, gateway, requests, steps, waiting
@@ -80,6 +80,14 @@ def test_every_verb_ends_where_it_should(cluster, world, carry_on, verb, before,
         assert not any([gone.password, gone.ssh_private_key, gone.ssh_public_key, gone.ssh_host_key, gone.ref])
 
 
+def test_a_snapshot_from_before_the_first_boot_has_no_host_key_in_it(cluster, world, carry_on):
+    machine = made(cluster, world)
+    carry_on(requests.take_snapshot(machine, acting_user=None, name="fresh"))
+    Machine.objects.update(ssh_host_key="ssh-ed25519 FIRST")
+    reverted = carry_on(requests.revert(Machine.objects.get(), acting_user=None, snapshot="fresh"))
+    assert reverted.state == OperationState.SUCCEEDED and reverted.machine.ssh_host_key == ""
+
+
 def test_snapshots_are_kept_gone_back_to_and_deleted(cluster, world, carry_on):
     machine = made(cluster, world, State.RUNNING, ssh_host_key="ssh-ed25519 OLD")
     assert carry_on(requests.take_snapshot(machine, acting_user=None, name="monday", note="before the exam")).state == OperationState.SUCCEEDED
@@ -87,6 +95,10 @@ def test_snapshots_are_kept_gone_back_to_and_deleted(cluster, world, carry_on):
     assert machine.snapshots.get().ready and machine.state == State.RUNNING
     reverted = carry_on(requests.revert(machine, acting_user=None, snapshot="monday"))
     assert reverted.state == OperationState.SUCCEEDED and reverted.machine.ssh_host_key == "ssh-ed25519 OLD"
+    # Made anew it has another key, until it goes back to what has the old one in it.
+    Machine.objects.update(ssh_host_key="ssh-ed25519 NEW")
+    again = carry_on(requests.revert(Machine.objects.get(), acting_user=None, snapshot="monday"))
+    assert again.machine.ssh_host_key == "ssh-ed25519 OLD"
     assert carry_on(requests.delete_snapshot(machine, acting_user=None, name="monday")).state == OperationState.SUCCEEDED
     assert not machine.snapshots.exists() and world.ours(str(machine.key))[0].snapshots == []
 

@@ -13,5 +13,5 @@ def ship_tiers(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("machines", "0009_requests")]
+    dependencies = [("machines", "0010_requests")]
     operations = [migrations.RunPython(ship_tiers, migrations.RunPython.noop)]

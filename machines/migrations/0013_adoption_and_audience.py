@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("machines", "0011_limits_of_places"),
+        ("machines", "0012_limits_of_places"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

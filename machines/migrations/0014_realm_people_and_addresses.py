@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('machines', '0012_adoption_and_audience'),
+        ('machines', '0013_adoption_and_audience'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

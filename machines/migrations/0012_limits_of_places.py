@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('machines', '0010_tiers'),
+        ('machines', '0011_tiers'),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('machines', '0007_stop_deadline_ends'),
+        ('machines', '0008_snapshot_host_key'),
     ]
 
     operations = [

@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("machines", "0008_numbered_refs"),
+        ("machines", "0009_numbered_refs"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
