@@ -9,6 +9,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from machines.models import Cluster, ClusterKind
+from machines.models.cluster import PROXMOX_LIMITS
 from machines.services import clusters_file
 from machines.services.refs import VMIDS
 from machines.services.refusal import Refused
@@ -20,6 +21,25 @@ LIMITS = (
     *("limit_create", "limit_power", "limit_per_template", "limit_create_per_node", "limit_create_per_storage", "limit_power_per_node"),
     *("limit_booting", "stop_deadline"),
 )
+LIMIT_LABELS = {
+    "limit_create": _("Made at once"),
+    "limit_power": _("Switched at once"),
+    "limit_per_template": _("Made at once of one template"),
+    "limit_create_per_node": _("Made at once on one node"),
+    "limit_create_per_storage": _("Made at once on one storage"),
+    "limit_power_per_node": _("Switched at once on one node"),
+    "limit_booting": _("Booting at once"),
+    "stop_deadline": _("Time to shut down, in seconds"),
+}
+_NONE = _("0: no limit.")
+LIMIT_HELP = {
+    "limit_create": _("Machines that are made, reverted or deleted. Lowered by itself for a while when the cluster is overloaded."),
+    "limit_power": _("Machines that are switched on or off. Lowered by itself for a while when the cluster is overloaded."),
+    "limit_create_per_node": _NONE,
+    "limit_create_per_storage": _NONE,
+    "limit_power_per_node": _NONE,
+    "limit_booting": _("Machines that are on and do not answer yet. 0: no limit."),
+}
 
 
 def _kept(read: Callable[[str], Any], text: str) -> Any:
@@ -38,7 +58,9 @@ class ClusterForm(forms.ModelForm):
 
     class Meta:
         model = Cluster
-        fields = ("name", "kind", "config", "networks", "maintenance", *LIMITS)
+        fields: tuple[str, ...] = ("name", "kind", "config", "networks", "maintenance", *LIMITS)
+        labels = LIMIT_LABELS
+        help_texts = LIMIT_HELP
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -118,8 +140,7 @@ class ProxmoxForm(ClusterForm):
         label=_("Search the portal's own network for addresses"), required=False, help_text=_("Sends packets to all addresses of the networks below.")
     )
 
-    class Meta:
-        model = Cluster
+    class Meta(ClusterForm.Meta):
         fields = ("name", "networks", "maintenance", *LIMITS)
 
     PLAIN = ("endpoints", "tls", "ca", "fingerprints", "pool", "bridge", "storages", "nodes", "reserve_mib", "realm_login", "admin_users", "admin_group")
@@ -127,6 +148,8 @@ class ProxmoxForm(ClusterForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.before = dict(self.instance.config or {}) if self.instance.pk else {}
+        if not self.instance.pk:
+            self.initial.update(PROXMOX_LIMITS)
         for name in (*self.PLAIN, "active_scan"):
             if name in self.before:
                 self.initial[name] = self.before[name]

@@ -14,6 +14,10 @@ class ClusterKind(models.TextChoices):
     SIMULATOR = "simulator", _("Simulator")
 
 
+# What a cluster of Proxmox VE bears by experience; more at once waits for its locks.
+PROXMOX_LIMITS = {"limit_create": 6, "limit_create_per_node": 2, "limit_create_per_storage": 2, "limit_power_per_node": 4}
+
+
 class Cluster(models.Model):
     """One hypervisor installation. Only the watcher writes the columns under *seen*."""
 

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from accounts.services import audit
 from machines.models import Cluster, ClusterKind
+from machines.models.cluster import PROXMOX_LIMITS
 
 from .refusal import Refused
 
@@ -67,7 +68,7 @@ def _put(told: dict[str, Any], number: int) -> Cluster:
     rows = Cluster.objects.select_for_update()
     cluster = (rows.filter(config__file_id=config["file_id"]).first() if config["file_id"] else None) or rows.filter(name=name).first()
     if cluster is None:
-        cluster = Cluster(kind=ClusterKind.PROXMOX)
+        cluster = Cluster(kind=ClusterKind.PROXMOX, **PROXMOX_LIMITS)
     elif cluster.kind != ClusterKind.PROXMOX:
         raise Refused(_("%(name)s: there is a cluster of this name that is no Proxmox VE.") % {"name": name}, code="exists")
     wanted = {**cluster.config, **config}

@@ -1,6 +1,7 @@
 """Clusters in the admin: settings with a field each, wishes the watcher answers, machines adopted."""
 
 import json
+import re
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -38,6 +39,11 @@ def form(**values):
 
 def page(cluster, rest="change"):
     return f"/admin/machines/cluster/{cluster.pk}/{rest}/"
+
+
+def test_a_new_cluster_is_offered_limits_that_it_bears(client, staff):
+    text = client.get(ADD).content.decode()
+    assert re.search(r'name="limit_create_per_node" value="2"', text) and re.search(r'name="limit_power_per_node" value="4"', text)
 
 
 def test_settings_are_written_from_fields_and_shown_in_them(client, staff):
