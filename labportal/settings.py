@@ -199,7 +199,7 @@ EMAIL_TIMEOUT = 10
 # In this order, held by a system check (machines.checks):
 # provider call < step slice < worker timeout < lease < queue retry.
 
-PROVIDER_CALL_SECONDS = 60  # the longest: a write to Proxmox VE
+PROVIDER_CALL_SECONDS = _read("PROVIDER_CALL_SECONDS", "int", 60)
 SLICE_SECONDS = _read("SLICE_SECONDS", "int", 70)
 WORKER_TIMEOUT_SECONDS = _read("WORKER_TIMEOUT_SECONDS", "int", 90)
 LEASE_SECONDS = _read("LEASE_SECONDS", "int", 120)

@@ -11,7 +11,7 @@ from tests.e2e.portal import RunningPortal, until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(databases=[])]
 
-SOON_RESUMED = {"SLICE_SECONDS": "21", "WORKER_TIMEOUT_SECONDS": "22", "LEASE_SECONDS": "23", "QUEUE_RETRY_SECONDS": "60"}
+SOON_RESUMED = {"PROVIDER_CALL_SECONDS": "20", "SLICE_SECONDS": "21", "WORKER_TIMEOUT_SECONDS": "22", "LEASE_SECONDS": "23", "QUEUE_RETRY_SECONDS": "60"}
 
 MAKE = """
 from machines.models import Template
