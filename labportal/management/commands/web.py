@@ -1,3 +1,4 @@
+import gc
 import logging
 import os
 import sys
@@ -25,6 +26,8 @@ class Command(BaseCommand):
 
         behind_proxy = settings.SECURE_PROXY_SSL_HEADER is not None
         server = Server(get_default_application(), host=host, port=port, behind_proxy=behind_proxy, listening=say)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: looking through it again and again is most of what the collector costs
         server.run()
         if server.failure:
             raise CommandError(f"Cannot listen on {host} port {port}: {server.failure}")
