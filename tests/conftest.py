@@ -30,6 +30,14 @@ def file_database(transactional_db, tmp_path):
     settings["NAME"], connection.connection = in_memory
 
 
+@pytest.fixture(autouse=True)
+def _in_a_file_where_threads_meet(request):
+    """In memory, threads that meet at a table do not wait: one of them gets an error."""
+    marker = request.node.get_closest_marker("django_db")
+    if marker is not None and marker.kwargs.get("transaction"):
+        request.getfixturevalue("file_database")
+
+
 @pytest.fixture(scope="session")
 def collected(tmp_path_factory):
     """The static files under their hashed names, as an installation serves them."""

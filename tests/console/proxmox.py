@@ -1,11 +1,14 @@
 """A machine and a container of the portal's on a fake Proxmox VE cluster, both running."""
 
+from itertools import count
+
 from machines.lifecycle import State
 from machines.providers.proxmox.label import describe
 from machines.services import gateway
 from tests.factories import make_cluster, make_machine, make_template
 
 VM, CONTAINER = 100001, 100002
+_numbers = count(1)
 
 
 def populate(fake):
@@ -14,7 +17,8 @@ def populate(fake):
 
 
 def make_pve(fake):
-    return make_cluster("pve", kind="proxmox", config=fake.config(), secret=fake.token_secret)
+    # A name of its own: providers are kept by it, and know for a moment what the last test's machine was.
+    return make_cluster(f"pve{next(_numbers)}", kind="proxmox", config=fake.config(), secret=fake.token_secret)
 
 
 def make_vm(fake, cluster, owner):
