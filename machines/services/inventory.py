@@ -16,7 +16,7 @@ from machines.models import Cluster, ClusterReport, Machine, Node
 from machines.providers.base import Provider
 from machines.providers.errors import ProviderError
 from machines.providers.registry import provider_class
-from machines.providers.types import Inventory
+from machines.providers.types import Inventory, Stage
 
 from . import reconcile, refs, transitions, waiting
 from .feed import machine_topics, publish
@@ -137,10 +137,10 @@ def _write_nodes(cluster: Cluster, inventory: Inventory) -> None:
 
 
 def _write_guests(cluster: Cluster, inventory: Inventory) -> None:
-    """What nobody's label is on, where staff may adopt it."""
+    """What is finished and has nobody's label on it, where staff may adopt it."""
     if not provider_class(cluster.kind).capabilities.adoption:
         return
-    nameless = [one for one in inventory.machines if one.identity is None]
+    nameless = [one for one in inventory.machines if one.identity is None and one.stage is Stage.READY]
     nameless.sort(key=lambda one: (len(one.ref), one.ref))
     guests = [{"ref": one.ref, "name": one.name, "kind": one.kind, "node": one.node, "power": str(one.power)} for one in nameless[:GUESTS_TOLD]]
     known = ClusterReport.objects.filter(cluster=cluster).values_list("guests", flat=True).first()

@@ -118,6 +118,7 @@ class Work:
         if tries.get(what, 0) >= MOST_TRIES:
             raise errors.TaskFailed(f"{what} was done {MOST_TRIES} times and is not to be seen", message=_("The cluster says it did this, but it is not so."))
         self.still_ours()
+        self._looked = 0.0
         task = deed()
         self.checkpoint["tries"] = {**tries, what: tries.get(what, 0) + 1}
         return Wait([task]) if task else Again()
@@ -136,7 +137,6 @@ class Work:
 
     def still_ours(self) -> None:
         """Asked before anything is changed. Raises LeaseLost where another worker took over meanwhile."""
-        self._looked = 0.0
         if not leases.holds(self.operation):
             raise leases.LeaseLost(self.operation.key)
 

@@ -15,11 +15,12 @@ from .configs import BUILDING_LOCKS
 from .guests import Guest, Guests
 from .label import machine_name
 from .placement import SNAPSHOTS_OF_CONTAINERS
-from .resources import MIB, GuestLine, Resources, number, power
+from .resources import MIB, GuestLine, Resources, number
 
 LAG_SECONDS = 15.0  # pvestatd tells every ten
 READINGS = 100  # of configurations, in one pass
 BELIEVED_SECONDS = 600.0  # somebody may have changed a description
+BUILDING_SECONDS = 10.0  # between looks at one that is being made: most have their label when they are finished
 VMIDS = (100_000, 199_999)
 _OURS = re.compile(r".*-[0-9a-f]{8}")
 
@@ -30,6 +31,7 @@ class _Known:
     name: str
     label: tuple[str, str] | None
     at: float
+    building: bool = False
 
 
 class Stocktaker:
@@ -46,9 +48,9 @@ class Stocktaker:
         machines = {vmid: line for vmid, line in found.guests.items() if not line.template}
         whole = self._read_labels(machines, found)
         self._known = {vmid: known for vmid, known in self._known.items() if vmid in machines}
-        observed = [self._observe(line, found) for line in machines.values()]
+        observed = [self._observe(line) for line in machines.values()]
         nodes = tuple(NodeInfo(node.name, node.online, node.cores, node.memory_mib or 0, node.free_mib or 0) for node in found.nodes.values())
-        return Inventory(tuple(line for line in observed if line), nodes, whole=whole, lag=LAG_SECONDS)
+        return Inventory(tuple(observed), nodes, whole=whole, lag=LAG_SECONDS)
 
     def _read_labels(self, machines: Mapping[int, GuestLine], found: Resources) -> bool:
         """Of those that may be ours and are new. False: some could not be read in this pass."""
@@ -59,8 +61,10 @@ class Stocktaker:
                 continue
             known = self._known.get(vmid)
             same = known is not None and known.kind == line.kind and line.name in (None, known.name)
-            awaited = vmid in self._adopted and known is not None and known.label is None  # its label is being written
-            if same and known is not None and not awaited and now - known.at < BELIEVED_SECONDS:
+            if known is None and line.lock in BUILDING_LOCKS:
+                self._known[vmid] = _Known(line.kind, line.name or "", None, now, building=True)
+                continue
+            if same and known is not None and now - known.at < self._believed(known, line):
                 continue
             node = found.nodes.get(line.node)
             if left <= 0 or line.node in silent or node is None or not node.online:
@@ -77,19 +81,27 @@ class Stocktaker:
                 whole = whole and same
         return whole
 
+    def _believed(self, known: _Known, line: GuestLine) -> float:
+        """For how many seconds its label need not be read again."""
+        if known.label is None and known.building:
+            return BUILDING_SECONDS if line.lock in BUILDING_LOCKS else 0.0
+        if known.label is None and line.vmid in self._adopted:  # it is being written
+            return 0.0
+        return BELIEVED_SECONDS
+
     def _may_be_ours(self, line: GuestLine) -> bool:
         numbered = line.vmid in self._ours or line.vmid in self._adopted
         return numbered or bool(self._pool and line.pool == self._pool) or bool(line.name and _OURS.fullmatch(line.name))
 
     def _remember(self, guest: Guest, line: GuestLine, now: float) -> None:
         name = str(guest.config.get("hostname" if guest.is_container else "name") or "")
-        if (guest.lock in BUILDING_LOCKS and guest.label is None) or guest.config.get("template"):
+        if guest.config.get("template"):
             self._known.pop(guest.vmid, None)
             return
         # A name that is told late must not look like a new one.
-        self._known[guest.vmid] = _Known(guest.kind, line.name or name, guest.label, now)
+        self._known[guest.vmid] = _Known(guest.kind, line.name or name, guest.label, now, guest.lock in BUILDING_LOCKS)
 
-    def _observe(self, line: GuestLine, found: Resources) -> ObservedMachine:
+    def _observe(self, line: GuestLine) -> ObservedMachine:
         known = self._known.get(line.vmid)
         identity = None
         if known and known.label:
@@ -98,23 +110,12 @@ class Stocktaker:
         return ObservedMachine(
             ref=str(line.vmid),
             name=line.name or (known.name if known else "") or f"VM {line.vmid}",
-            power=self._power(line, found) if identity else line.power,
+            power=line.power,  # of a new one nothing is told for some seconds
             stage=Stage.BUILDING if line.lock in BUILDING_LOCKS else Stage.READY,
             identity=identity,
             node=line.node,
             kind="container" if line.kind == "lxc" else "vm",
         )
-
-    def _power(self, line: GuestLine, found: Resources) -> Power:
-        """Of a new one nothing is told yet: it is asked itself."""
-        node = found.nodes.get(line.node)
-        if line.power is not Power.UNKNOWN or node is None or not node.online:
-            return line.power
-        try:
-            answer = self._client.get(f"nodes/{line.node}/{line.kind}/{line.vmid}/status/current")
-        except ProviderError:
-            return Power.UNKNOWN
-        return power(answer.get("status")) if isinstance(answer, dict) else Power.UNKNOWN
 
     def check(self) -> list[Check]:
         """Which storages keep no snapshots of containers, for whoever chooses among them. Never raises."""

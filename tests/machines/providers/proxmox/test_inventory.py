@@ -33,7 +33,7 @@ def test_what_is_told_late_does_not_hide_a_machine(desk: Desk) -> None:
     desk.control.settings(lag=None)
     machine = desk.made()
     line = line_of(desk.provider.inventory(), machine.ref)
-    assert line and (line.identity, line.power) == (machine.identity, Power.OFF)
+    assert line and (line.identity, line.power) == (machine.identity, Power.UNKNOWN)
     desk.control.tell_statistics()
     desk.control.reset_calls()
     line = line_of(desk.provider.inventory(), machine.ref)
