@@ -90,13 +90,19 @@ def _ask_revert(request: HttpRequest, machine: Machine) -> Question:
     snapshot = _text(request, "snapshot")
     since = changed_since(machine, snapshot)
     goal = {"machine": machine, "snapshot": snapshot}
+    kept = [_("Snapshots stay. If the machine is on, it is started again afterwards.")]
+    if not snapshot and not machine.keeps_snapshots:
+        kept = [
+            _("The storage of this machine keeps no snapshots: it is removed and made anew from its template, which takes as long as making it did."),
+            _("If the machine is on, it is started again afterwards."),
+        ]
     return Question(
         title=_("Revert %(machine)s to “%(snapshot)s”") % goal if snapshot else _("Revert %(machine)s to how it was made") % goal,
         lost=[
             format_html(_("Everything changed in the machine since {when} is lost: files, settings and installed programs."), when=_moment(since))
             if since
             else _("Everything changed in the machine since then is lost: files, settings and installed programs."),
-            _("Snapshots stay. If the machine is on, it is started again afterwards."),
+            *kept,
         ],
         verb=_("Revert"),
         busy=_("Reverting…"),

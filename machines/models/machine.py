@@ -68,6 +68,7 @@ class Machine(models.Model):
     # Seen.
     power = models.CharField(max_length=8, default="unknown")
     node = models.CharField(max_length=100, blank=True, default="")
+    keeps_snapshots = models.BooleanField(default=True)  # its storage can; where not, reverting makes it anew
     endpoints = models.JSONField(default=list, blank=True)  # as dicts of providers.types.Endpoint
     address_seen_at = models.DateTimeField(null=True, blank=True)  # when the addresses in `endpoints` were last told
     seen_at = models.DateTimeField(null=True, blank=True)  # when what is under *seen* last changed

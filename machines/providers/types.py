@@ -128,6 +128,7 @@ class Sighting:
     power: Power = Power.UNKNOWN
     node: str = ""
     detail: str = ""
+    snapshots: bool = True  # its storage can keep them; where not, reverting makes it anew
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,9 +89,22 @@ def can_revert(machine: Machine) -> bool:
     return machine.made_at is not None and can(machine.state, Event.REVERT)
 
 
+def can_renew(machine: Machine) -> bool:
+    """Revert it to how it was made, which the portal does not know of what was there before."""
+    return can_revert(machine) and not machine.adopted
+
+
 def can_change(machine: Machine) -> bool:
-    """Take and delete snapshots, resize."""
+    """Delete snapshots."""
     return can(machine.state, Event.UPDATE)
+
+
+def can_snapshot(machine: Machine) -> bool:
+    return can_change(machine) and machine.keeps_snapshots
+
+
+def can_resize(machine: Machine) -> bool:
+    return machine.state == State.STOPPED and (machine.may_destroy or not machine.adopted)
 
 
 def can_retry(machine: Machine) -> bool:
@@ -99,7 +112,7 @@ def can_retry(machine: Machine) -> bool:
 
 
 def can_destroy(machine: Machine) -> bool:
-    return can(machine.state, Event.DESTROY)
+    return can(machine.state, Event.DESTROY) and (machine.may_destroy or not machine.adopted)
 
 
 def why_no_console(machine: Machine) -> str:

@@ -200,6 +200,7 @@ def _succeed(work: Work, columns: dict[str, Any]) -> None:
     else:
         assert work.seen is not None, "no step ends without having looked"
         event = Event.SETTLED_ON if work.seen.power is Power.ON else Event.SETTLED_OFF
+        columns = {**columns, "keeps_snapshots": work.seen.snapshots}
     _end(work, OperationState.SUCCEEDED, event=event, machine=columns, also=also, progress=1, code="", detail="")
 
 

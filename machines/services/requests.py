@@ -107,6 +107,8 @@ def take_snapshot(machine: Machine, *, acting_user: User | None, name: str, note
     _needs(machine, "snapshots", _("This cluster cannot take snapshots."))
     with transaction.atomic():
         _lock(machine)
+        if not machine.keeps_snapshots:
+            raise Refused(_("The storage of %(machine)s keeps no snapshots.") % {"machine": machine}, code="unsupported")
         if _active(machine) is None and machine.snapshots.filter(name=name).exists():
             raise Refused(_("%(machine)s has a snapshot “%(name)s” already.") % {"machine": machine, "name": name}, code="exists")
         operation = _ask(machine, Kind.SNAPSHOT, acting_user=acting_user, params={"snapshot": name})

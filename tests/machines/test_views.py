@@ -2,6 +2,7 @@
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.models import AuditEntry
 from accounts.services import audit
@@ -138,6 +139,21 @@ def test_what_loses_something_asks_first(client, owner, word, lost):
     assert not Operation.objects.exists()
     client.post(verb(machine, word))
     assert Operation.objects.count() == 1
+
+
+def test_where_no_snapshots_are_kept_the_page_says_that_a_revert_makes_it_anew(client, owner):
+    machine = make_machine(owner=owner, state=State.STOPPED, made_at=timezone.now(), keeps_snapshots=False)
+    text = client.get(page(machine), **HTMX).content.decode()
+    assert "keeps no snapshots" in text and "Take snapshot" not in text
+    assert "made anew from its template" in client.get(verb(machine, "revert")).content.decode()
+    refused = client.post(reverse("machines:snapshot", args=[machine.key]), {"name": "mine"})
+    assert "keeps no snapshots" in refused.content.decode() and not machine.operations.exists()
+
+
+def test_of_a_machine_that_was_there_before_nothing_is_offered_that_is_refused(client, owner):
+    machine = make_machine(owner=owner, state=State.STOPPED, made_at=timezone.now(), adopted=True)
+    text = client.get(page(machine), **HTMX).content.decode()
+    assert verb(machine, "revert") not in text and "Take snapshot" in text
 
 
 def test_revert_names_since_when_things_are_lost(client, owner):

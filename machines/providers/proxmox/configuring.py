@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from machines.providers.errors import InvalidSpec
+from machines.providers.errors import InvalidSpec, ProviderError
 from machines.providers.types import MachineIdentity, MachineSpec, Seed, TaskRef
 
 from . import containers, label, machines
@@ -27,7 +27,7 @@ class Configurer:
         self._with_tags = True
         self._seeded: dict[int, tuple[str, float]] = {}  # by number: of what seed, when
         self._keeps: dict[int, bool] = {}  # by number: can its storage keep snapshots
-        self._storages_keep: dict[tuple[str, ...], bool] = {}  # the same by sort of guest and its storages
+        self._storages_keep: dict[tuple[str, ...], bool] = {}  # the same by sort of guest and of its volumes
 
     def forget(self, vmid: int) -> None:
         self._seeded.pop(vmid, None)
@@ -104,16 +104,25 @@ class Configurer:
         if guest.vmid not in self._keeps:
             if len(self._keeps) > 1000:
                 self._keeps.clear()
-            alike = (guest.kind, *sorted({storage_of(volume) or volume for volume in guest.volumes.values()}))
+            alike = (guest.kind, *sorted({_sort_of(volume) for volume in guest.volumes.values()}))
             if alike not in self._storages_keep:
                 answer = self._client.get(f"{guest.path}/feature", feature="snapshot")
                 self._storages_keep[alike] = isinstance(answer, dict) and bool(number(answer.get("hasFeature")))
             self._keeps[guest.vmid] = self._storages_keep[alike]
         return self._keeps[guest.vmid]
 
-    def without_snapshots(self, vmid: int) -> bool:
-        """Found so by this instance."""
-        return self._keeps.get(vmid) is False
+    def may_keep_snapshots(self, guest: Guest) -> bool:
+        """As `keeps_snapshots`, for whoever only wants to say so. Never raises."""
+        try:
+            return bool(guest.config.get("parent")) or self.keeps_snapshots(guest)
+        except ProviderError:
+            return True
+
+
+def _sort_of(volume: str) -> str:
+    """Its storage and its format, where the name tells one: a directory keeps snapshots of qcow2 alone."""
+    name = volume.partition(",")[0]
+    return f"{storage_of(volume) or volume}.{name.rpartition('.')[2] if '.' in name else ''}"
 
 
 def _digest(seed: Seed) -> str:

@@ -45,7 +45,6 @@ STOP_SECONDS = 10.0  # waited for in the call that destroys
 REMOVE_SECONDS = 30.0  # waited for in the call that makes a machine anew
 ENDPOINTS_SECONDS = 3.0
 OVERRULES_SHUTDOWN = (8, 2)
-NO_SNAPSHOTS = "The storage of this machine keeps no snapshots: reverting it makes it anew."
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ class ProxmoxProvider(Provider):
                 self._guests.forget(guest.vmid)  # destroyed or moved since the last line
                 continue
             power = resources.power(status.get("status") if isinstance(status, dict) else None)
-            return Sighting(Presence.OURS, Stage.READY, power, guest.node, NO_SNAPSHOTS if self._configurer.without_snapshots(guest.vmid) else "")
+            return Sighting(Presence.OURS, Stage.READY, power, guest.node, snapshots=self._configurer.may_keep_snapshots(guest))
         return Sighting(Presence.ABSENT)
 
     def poll(self, tasks: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:

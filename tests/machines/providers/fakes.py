@@ -46,6 +46,7 @@ class FakeMachine:
     snapshots: list[str] = field(default_factory=list)
     reverts: int = 0
     reboots: int = 0
+    keeps_snapshots: bool = True
     deaf: bool = False  # does not hear the power button
     spec: MachineSpec | None = None
     endpoints: tuple[Endpoint, ...] = ()
@@ -134,7 +135,7 @@ class FakeProvider(Provider):
                 return Sighting(Presence.ABSENT)
             if machine.identity != identity:
                 return Sighting(Presence.FOREIGN, detail=f"{ref} is {machine.identity}")
-            return Sighting(Presence.OURS, machine.stage, machine.power, "node1")
+            return Sighting(Presence.OURS, machine.stage, machine.power, "node1", snapshots=machine.keeps_snapshots)
 
         return self._call("find", look)
 

@@ -11,6 +11,7 @@ from machines.models import Cluster, Machine, Operation, OperationState
 from machines.providers import errors
 from machines.providers.types import Power, TaskState, TaskStatus
 from machines.services import executor, gateway, requests, steps, waiting
+from machines.services.refusal import Refused
 from tests.factories import make_user
 
 from .conftest import claim_one, lines, look_round, made, new_machine
@@ -101,6 +102,14 @@ def test_snapshots_are_kept_gone_back_to_and_deleted(cluster, world, carry_on):
     assert again.machine.ssh_host_key == "ssh-ed25519 OLD"
     assert carry_on(requests.delete_snapshot(machine, acting_user=None, name="monday")).state == OperationState.SUCCEEDED
     assert not machine.snapshots.exists() and world.ours(str(machine.key))[0].snapshots == []
+
+
+def test_whether_its_storage_keeps_snapshots_is_known_when_it_is_made(cluster, world, carry_on):
+    machine = made(cluster, world, keeps_snapshots=True)
+    world.machines[machine.ref].keeps_snapshots = False
+    carry_on(requests.start(machine, acting_user=None))
+    with pytest.raises(Refused, match="keeps no snapshots"):
+        requests.take_snapshot(machine, acting_user=None, name="monday")
 
 
 def test_a_snapshot_that_fails_leaves_the_machine_as_it_was(cluster, world, carry_on):
