@@ -19,6 +19,7 @@ from machines.models import Cluster, ClusterKind, ClusterReport, Template
 from machines.selectors.load import limit
 from machines.services import adoption, checking
 
+SECRETS = ("new_secret", "new_terminal_password", "forget_terminal_password")
 PLACES = ("first_vmid", "last_vmid", "pool", "bridge", "storages", "nodes", "reserve_mib", "template_copies")
 
 
@@ -44,7 +45,7 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Cluster | None = None) -> Any:
         if self._is_proxmox(request, obj):
             first = [
-                (None, {"fields": ("kind", "name", "maintenance", "endpoints", "account", "new_secret")}),
+                (None, {"fields": ("kind", "name", "maintenance", "endpoints", "account", *SECRETS)}),
                 (_("Whom to trust"), {"fields": ("tls", "ca_file", "ca", "fingerprints")}),
                 (
                     _("Where machines are made"),
@@ -66,7 +67,7 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
         """Only what the form has: the watcher writes the rest meanwhile."""
         if change:
             columns = {field.name for field in obj._meta.concrete_fields} & {*form.fields}
-            obj.save(update_fields=[*columns, "config", "kind", "secret"])
+            obj.save(update_fields=[*columns, "config", "kind", "secret", "terminal_password"])
         else:
             super().save_model(request, obj, form, change)
         checking.ask(obj, acting_user=person(request))

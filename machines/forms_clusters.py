@@ -101,6 +101,14 @@ class ProxmoxForm(ClusterForm):
         label=_("Account"),
         help_text=_("An API token, labportal@pve!portal (recommended), or a user, labportal@pve. Its secret or password goes into “New secret”."),
     )
+    new_terminal_password = forms.CharField(
+        label=_("Password for text consoles"),
+        required=False,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text=_("Of the token's user, where text consoles take no tokens (Proxmox VE before April 2026). Empty: as it is."),
+    )
+    forget_terminal_password = forms.BooleanField(label=_("Forget the password for text consoles"), required=False)
     tls = forms.ChoiceField(
         label=_("Certificate"),
         choices=[
@@ -252,18 +260,21 @@ class ProxmoxForm(ClusterForm):
 
     def _check_secret(self, told: dict[str, Any]) -> None:
         """What is stored belongs to an account at its places: it is sent nowhere else because somebody changed those."""
-        if told.get("new_secret"):
-            return
-        if not self.instance.secret:
+        moved = told.get("account") != self.initial.get("account") or bool(set(told.get("endpoints", [])) - set(self.before.get("endpoints", [])))
+        if not told.get("new_secret") and not self.instance.secret:
             self.add_error("new_secret", _("The secret of the token, or the password, is missing."))
-        elif told.get("account") != self.initial.get("account") or set(told.get("endpoints", [])) - set(self.before.get("endpoints", [])):
+        elif not told.get("new_secret") and moved:
             self.add_error("new_secret", _("Enter the secret again: the account is another, or an endpoint is new."))
+        if self.instance.terminal_password and moved and not told.get("new_terminal_password") and not told.get("forget_terminal_password"):
+            self.add_error("new_terminal_password", _("Enter it again, or have it forgotten: the account is another, or an endpoint is new."))
 
     def save(self, commit: bool = True) -> Any:
         told = self.cleaned_data
         user, token_name = clusters_file.account(told["account"])
         config = {name: told[name] for name in (*self.PLAIN, "active_scan", "template_copies")}
         config |= {"user": user, "token_name": token_name, "vmids": [told["first_vmid"], told["last_vmid"]]}
+        if told["forget_terminal_password"] or told["new_terminal_password"]:
+            self.instance.terminal_password = told["new_terminal_password"]
         self.instance.kind = ClusterKind.PROXMOX
         self.instance.config = {**self.before, **config}
         return super().save(commit)

@@ -25,6 +25,7 @@ class Cluster(models.Model):
     kind = models.CharField(max_length=20, choices=ClusterKind)
     config = models.JSONField(default=dict, blank=True, help_text=_("Addresses and settings; never a secret."))
     secret = EncryptedTextField(blank=True, default="")
+    terminal_password = EncryptedTextField(blank=True, default="")  # of the token's user, where text consoles take no tokens
     maintenance = models.BooleanField(default=False, help_text=_("Nothing new is begun here while this is on."))
     # Networks guests may have addresses in, as CIDR. The portal connects to no other address a guest reports.
     networks = models.JSONField(default=list, blank=True)

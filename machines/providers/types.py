@@ -261,3 +261,4 @@ class ProviderSettings:
     portal: str
     config: Mapping[str, Any]
     secret: str = field(default="", repr=False)
+    terminal_password: str = field(default="", repr=False)  # where text consoles do not take the secret

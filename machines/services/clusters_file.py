@@ -60,7 +60,7 @@ def load(path: str | Path) -> list[Cluster]:
 def _put(told: dict[str, Any], number: int) -> Cluster:
     name = str(told.get("name") or told.get("id") or "")
     try:
-        config, secret = _settings(told)
+        config, secret, terminal_password = _settings(told)
     except Refused as refusal:
         raise Refused(f"{name or number}: {refusal.message}", code=refusal.code) from refusal
     if not 0 < len(name) <= 60:
@@ -72,14 +72,17 @@ def _put(told: dict[str, Any], number: int) -> Cluster:
     elif cluster.kind != ClusterKind.PROXMOX:
         raise Refused(_("%(name)s: there is a cluster of this name that is no Proxmox VE.") % {"name": name}, code="exists")
     wanted = {**cluster.config, **config}
-    if (cluster.name, cluster.config, cluster.secret) != (name, wanted, secret):
-        cluster.name, cluster.config, cluster.secret = name, wanted, secret
-        cluster.save(update_fields=["name", "config", "secret"] if cluster.pk else None)
+    values = {"name": name, "config": wanted, "secret": secret, "terminal_password": terminal_password or cluster.terminal_password}
+    if any(getattr(cluster, column) != value for column, value in values.items()):
+        for column, value in values.items():
+            setattr(cluster, column, value)
+        cluster.save(update_fields=[*values] if cluster.pk else None)
         audit.record("cluster.loaded", acting_user=None, target=cluster)
     return cluster
 
 
-def _settings(told: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def _settings(told: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """Config, secret, and the password for text consoles: beside a token, a password is for these."""
     hosts = told.get("host") if isinstance(told.get("host"), list) else [told.get("host") or ""]
     token, user = str(told.get("token") or ""), str(told.get("user") or "")
     if token:
@@ -93,7 +96,7 @@ def _settings(told: dict[str, Any]) -> tuple[dict[str, Any], str]:
     if not secret:
         raise Refused(_("A password or a token is missing."), code="bad_account")
     config = {"file_id": str(told.get("id") or ""), "endpoints": [endpoint(str(host)) for host in hosts or []], "user": account_name, "token_name": token_name}
-    return {**config, **_trust(told)}, secret
+    return {**config, **_trust(told)}, secret, str(told.get("password") or "") if token else ""
 
 
 def _trust(told: dict[str, Any]) -> dict[str, Any]:

@@ -152,6 +152,21 @@ async def test_a_machine_without_a_good_address_has_its_serial_line(machine, ope
     await socket.leave()
 
 
+async def test_where_terminals_take_no_tokens_a_password_opens_them(fake, cluster, container, open_console):
+    fake.control.settings(version="8.3.5", tokens_may_use_terminals=False)
+    try:
+        assert (await (await open_console(container, ConsoleKind.TERMINAL)).end())[1] == "no_terminal"
+        cluster.terminal_password = fake.password
+        await cluster.asave()
+        socket = await open_console(container, ConsoleKind.TERMINAL)
+        await socket.read_until(b"# ")
+        await socket.leave()
+        checks = {check.name: check for check in await database_sync_to_async(lambda: gateway.provider_for(cluster).check())()}
+        assert checks["Text consoles"].ok
+    finally:
+        fake.control.settings(version="9.1.6", tokens_may_use_terminals=True)
+
+
 async def test_without_serial_line_the_missing_address_is_what_is_said(fake, machine, open_console):
     fake.control.change_guest(VM, delete=["serial0"])
     try:

@@ -92,6 +92,18 @@ def test_a_stored_secret_goes_to_no_new_place(client, staff):
         assert "Enter the secret again" in client.post(page(cluster), form(new_secret="", **change)).content.decode()
 
 
+def test_the_password_for_text_consoles_is_kept_and_forgotten_and_goes_to_no_new_place(client, staff):
+    client.post(ADD, form(new_terminal_password="for shells"))
+    cluster = Cluster.objects.get()
+    assert (cluster.secret, cluster.terminal_password) == ("open sesame", "for shells")
+    assert "for shells" not in client.get(page(cluster)).content.decode()
+    assert "or have it forgotten" in client.post(page(cluster), form(endpoints="evil.example.org")).content.decode()
+    assert client.post(page(cluster), form(new_secret="")).status_code == 302
+    assert Cluster.objects.get().terminal_password == "for shells"
+    assert client.post(page(cluster), form(endpoints="pve3.example.org", forget_terminal_password="on")).status_code == 302
+    assert Cluster.objects.get().terminal_password == ""
+
+
 def test_a_cluster_with_machines_stays_of_its_kind(client, staff):
     cluster = make_cluster("east", kind="libvirt")
     make_machine(template=make_template(cluster))

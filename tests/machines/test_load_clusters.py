@@ -36,6 +36,13 @@ def test_loaded_twice_a_cluster_is_there_once_and_keeps_what_staff_set_up(load):
     assert (cluster.name, cluster.secret, cluster.config["token_name"], cluster.config["pool"]) == ("Lab 2", "other", "", "labs")
 
 
+def test_beside_a_token_a_password_is_for_text_consoles(load):
+    load({**LAB, "password": "for shells"})
+    assert (Cluster.objects.get().secret, Cluster.objects.get().terminal_password) == ("open sesame", "for shells")
+    load(LAB)
+    assert Cluster.objects.get().terminal_password == "for shells"
+
+
 def test_a_certificate_is_checked_by_its_fingerprint_or_not_at_all_loaded(load):
     with pytest.raises(CommandError, match="fingerprint"):
         load({**LAB, "verify_ssl": False})

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from machines.providers.errors import NotRunning, Unreachable, Unsupported
-from machines.providers.types import ConsoleKind, ConsoleTarget
+from machines.providers.errors import NotRunning, ProviderError, Unreachable, Unsupported
+from machines.providers.types import Check, ConsoleKind, ConsoleTarget
 
 from . import tls
 from .client import Client
 from .guests import Guest
 
 TOKENS_IN_TERMINALS = (8, 4)  # with the packages of April 2026; nothing older was given them
+_NO_TOKENS = "This version of Proxmox VE opens text consoles for the password of an account only, not for API tokens."
 
 
 def open_console(client: Client, config: Mapping[str, Any], guest: Guest, kind: ConsoleKind) -> ConsoleTarget:
@@ -44,12 +45,25 @@ def require_on(status: object) -> None:
         raise NotRunning("console of a machine that is off")
 
 
+def check(client: Client) -> list[Check]:
+    """Whether text consoles open for the account of `client`. Never raises."""
+    try:
+        client.get("version")  # signs in
+        missing = _NO_TOKENS if _refuses_tokens(client) else ""
+    except ProviderError as error:
+        missing = f"{error.message} ({error.detail})" if error.detail else error.message
+    return [Check("Text consoles", not missing, missing)]
+
+
+def _refuses_tokens(client: Client) -> bool:
+    return bool(client.token_name) and client.version < TOKENS_IN_TERMINALS
+
+
 def _require_terminal(client: Client, guest: Guest) -> None:
     if not guest.is_container and not guest.config.get("serial0"):
         raise Unsupported(f"{guest.vmid} has no serial0", message="This machine has no serial console.")
-    if client.token_name and client.version < TOKENS_IN_TERMINALS:
-        message = "This version of Proxmox VE opens text consoles for accounts with a password only, not for API tokens."
-        raise Unsupported(str(client.version), message=message)
+    if _refuses_tokens(client):
+        raise Unsupported(str(client.version), message=_NO_TOKENS)
 
 
 def _fingerprint(config: Mapping[str, Any], endpoint: str) -> str:

@@ -70,6 +70,8 @@ class ProxmoxProvider(Provider):
     def __init__(self, settings: ProviderSettings) -> None:
         super().__init__(settings)
         self._client = Client(settings.config, settings.secret)
+        by_password = bool(self._client.token_name and settings.terminal_password)
+        self._terminals = Client({**settings.config, "token_name": ""}, settings.terminal_password) if by_password else self._client
         self._tasks = Tasks(self._client)
         self._guests = Guests(self._client, self._tasks)
         self._stock = Stocktaker(self._client, self._guests, settings.config)
@@ -79,11 +81,12 @@ class ProxmoxProvider(Provider):
 
     def close(self) -> None:
         self._client.close()
+        self._terminals.close()
 
     # -- looking ---------------------------------------------------------------------------
 
     def check(self) -> list[Check]:
-        return [*access.check(self._client, self.settings.config), *self._stock.check()]
+        return [*access.check(self._client, self.settings.config), *consoles.check(self._terminals), *self._stock.check()]
 
     @classmethod
     def certificates(cls, config: Mapping[str, Any]) -> list[Check]:
@@ -322,7 +325,8 @@ class ProxmoxProvider(Provider):
     def open_console(self, identity: MachineIdentity, ref: str, kind: ConsoleKind) -> ConsoleTarget:
         def connect(guest: Guest) -> ConsoleTarget:
             consoles.require_on(self._client.get(f"{guest.path}/status/current"))
-            return consoles.open_console(self._client, self.settings.config, guest, kind)
+            client = self._terminals if kind is ConsoleKind.TERMINAL else self._client
+            return consoles.open_console(client, self.settings.config, guest, kind)
 
         return self._on(identity, ref, connect)
 
