@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.forms import plain_name
 from accounts.models import User
+from machines.forms import TemplateChoice
 from machines.models import Template, Tier
 from machines.policies import offered_templates, tiers_of
 
@@ -22,9 +23,7 @@ class ClassForm(forms.Form):
     """Name, template and size; `values` is what the services take."""
 
     name = forms.CharField(label=_("Name"), max_length=100, validators=[plain_name], help_text=_("Students see it. Machines are named after it."))
-    template = forms.ModelChoiceField(
-        label=_("Template"), queryset=Template.objects.none(), empty_label=None, help_text=_("What the machines of this class are made from.")
-    )
+    template = TemplateChoice(help_text=_("What the machines of this class are made from."))
     size = forms.ChoiceField(label=_("Size of a machine"))
 
     def __init__(self, *args: Any, user: User, lab_class: LabClass | None = None, **kwargs: Any) -> None:
@@ -35,7 +34,8 @@ class ClassForm(forms.Form):
         offered = offered_templates(user)
         sizes = [(f"tier:{tier.pk}", f"{tier}: {_described(tier.cores, tier.memory_mib, tier.disk_gib)}") for tier in Tier.objects.all()]
         sizes.insert(0, (_AS_TEMPLATE, str(_("As the template suggests"))))
-        templates.queryset = offered if lab_class is None else Template.objects.filter(Q(pk__in=offered) | Q(pk=lab_class.template_id))
+        kept = lab_class.template_id if lab_class else None
+        templates.queryset = Template.objects.select_related("cluster").filter(Q(pk__in=offered) | Q(pk=kept))
         if lab_class is not None:
             now = _described(lab_class.cores, lab_class.memory_mib, lab_class.disk_gib)
             sizes.insert(0, (_AS_NOW, _("As now: %(size)s") % {"size": now}))

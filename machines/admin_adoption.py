@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -12,10 +13,21 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.http import person
+from accounts.models import User
 from machines.forms_adoption import AdoptForm, ConfirmForm, MappingForm
 from machines.models import Cluster
 from machines.services import adoption
 from machines.services.refusal import Refused
+
+GUESTS_PER_PAGE = 50
+PEOPLE_SUGGESTED = 500
+
+
+def cluster_page(of: admin.ModelAdmin, request: HttpRequest, cluster: Cluster, name: str, **context: Any) -> HttpResponse:
+    """A page of a cluster's beside its form."""
+    return TemplateResponse(
+        request, f"admin/machines/cluster/{name}.html", {**of.admin_site.each_context(request), "opts": of.opts, "cluster": cluster, **context}
+    )
 
 
 def _problems(form: forms.Form) -> list[str]:
@@ -50,8 +62,13 @@ class Adoption(admin.ModelAdmin):
             return redirect(request.path)
         for problem in _problems(form):
             self.message_user(request, problem, messages.ERROR)
-        offered = [{**guest, "suggested": adoption.name_for(guest)} for guest in adoption.guests(cluster)]
-        return self._page(request, cluster, "adopt", title=_("Adopt machines of %(cluster)s") % {"cluster": cluster}, guests=offered, form=MappingForm())
+        query = request.GET.get("q", "").strip()
+        found = [guest for guest in adoption.guests(cluster) if any(query.lower() in guest[name].lower() for name in ("ref", "name", "node"))]
+        page = Paginator(found, GUESTS_PER_PAGE).get_page(request.GET.get("page"))
+        page.object_list = [{**guest, "suggested": adoption.name_for(guest)} for guest in page.object_list]
+        people = User.objects.filter(is_active=True).order_by("username").values_list("username", flat=True)[:PEOPLE_SUGGESTED]
+        context = {"page": page, "query": query, "people": people, "form": MappingForm()}
+        return cluster_page(self, request, cluster, "adopt", title=_("Adopt machines"), **context)
 
     def file_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """A file is shown line by line with what it would do; what is confirmed is judged once more."""
@@ -72,7 +89,8 @@ class Adoption(admin.ModelAdmin):
         if not confirmed:
             good = sum(not line.problem for line in lines)
             confirm = ConfirmForm(initial={"mapping": text})
-            return self._page(request, cluster, "adopt_file", title=_("Adopt machines by a file"), lines=lines, good=good, form=confirm)
+            before = here, _("Adopt machines")
+            return cluster_page(self, request, cluster, "adopt_file", title=_("By a file"), before=before, lines=lines, good=good, form=confirm)
         machines, refused = adoption.adopt_lines(cluster, lines, acting_user=person(request))
         told = ngettext("%(count)d machine is being adopted.", "%(count)d machines are being adopted.", len(machines)) % {"count": len(machines)}
         self.message_user(request, told, messages.SUCCESS)
@@ -85,7 +103,3 @@ class Adoption(admin.ModelAdmin):
         answer = JsonResponse(adoption.mapping(cluster), json_dumps_params={"indent": 2})
         answer["Content-Disposition"] = 'attachment; filename="adopted.json"'
         return answer
-
-    def _page(self, request: HttpRequest, cluster: Cluster, name: str, **context: Any) -> HttpResponse:
-        context |= {**self.admin_site.each_context(request), "opts": self.opts, "cluster": cluster, "title": context["title"]}
-        return TemplateResponse(request, f"admin/machines/cluster/{name}.html", context)

@@ -8,12 +8,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path, reverse
 from django.utils.decorators import method_decorator
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from accounts.http import person
-from machines.admin_adoption import Adoption
+from machines.admin_adoption import Adoption, cluster_page
 from machines.forms_clusters import LIMITS, ClusterForm, ProxmoxForm
 from machines.models import Cluster, ClusterKind, ClusterReport, Template
 from machines.selectors.load import limit
@@ -23,14 +24,20 @@ SECRETS = ("new_secret", "new_terminal_password", "forget_terminal_password")
 PLACES = ("first_vmid", "last_vmid", "pool", "bridge", "storages", "nodes", "reserve_mib", "template_copies")
 
 
+def _report(cluster: Cluster) -> tuple[ClusterReport | None, int]:
+    """The last test of the connection, and how much of it failed."""
+    report = ClusterReport.objects.filter(cluster=cluster, checked_at__isnull=False).first()
+    return report, sum(not line["ok"] for line in report.checks) if report else 0
+
+
 @admin.register(Cluster)
 class ClusterAdmin(Adoption, admin.ModelAdmin):
     form = ClusterForm
     change_form_template = "admin/machines/cluster/change_form.html"
     list_display = ("name", "kind", "reachable", "seen_at", "maintenance", "problem")
     list_filter = ("kind", "reachable", "maintenance")
-    seen = ("checked", "reachable", "seen_at", "problem", "at_once_now", "has_secret")
-    readonly_fields = seen
+    seen = ("reachable", "seen_at", "problem", "at_once_now", "has_secret")
+    readonly_fields = ("checked", *seen)
 
     # -- the form ----------------------------------------------------------------------------------
 
@@ -56,6 +63,8 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
             ]
         else:
             first = [(None, {"fields": ("name", "kind", "config", "new_secret", "networks", "maintenance")})]
+        if obj:
+            first.insert(0, (None, {"fields": ("checked",)}))
         return [*first, (_("Limits"), {"fields": LIMITS}), *([(_("Seen"), {"fields": self.seen})] if obj else [])]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Cluster | None = None) -> tuple[str, ...]:
@@ -85,15 +94,16 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
 
     @admin.display(description=_("connection"))
     def checked(self, cluster: Cluster) -> Any:
-        """What the last test of the connection said, line by line."""
-        report = ClusterReport.objects.filter(cluster=cluster).first()
-        asked = format_html("<p>{}</p>", _("The connection is being tested. Reload this page in a few seconds.")) if cluster.check_asked_at else ""
-        if report is None or report.checked_at is None:
-            return asked or _("Not tested yet.")
-        lines = format_html_join(
-            "", "<li>{} <strong>{}</strong> {}</li>", (("✓" if line["ok"] else "✗", line["name"], line["detail"]) for line in report.checks)
-        )
-        return format_html("{}<p>{}</p><ul>{}</ul>", asked, report.checked_at.strftime("%Y-%m-%d %H:%M:%S %Z"), lines)
+        """What the last test of the connection said, in a word."""
+        report, failed = _report(cluster)
+        said: Any
+        if cluster.check_asked_at:
+            said = _("is being tested")
+        elif report is None:
+            said = _("not tested yet")
+        else:
+            said = ngettext("%(count)d thing does not work", "%(count)d things do not work", failed) % {"count": failed} if failed else _("everything works")
+        return format_html('<a href="{}">{}</a>', reverse("admin:machines_cluster_check", args=[cluster.pk]), said)
 
     # -- wishes ------------------------------------------------------------------------------------
 
@@ -111,12 +121,16 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
             raise PermissionDenied
         return cluster
 
-    @method_decorator(require_POST)
     def check_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What the last test said, line by line; a POST asks for another."""
         cluster = self.of(request, pk)
-        checking.ask(cluster, acting_user=person(request))
-        self.message_user(request, _("The connection is being tested. Reload this page in a few seconds."))
-        return redirect(reverse("admin:machines_cluster_change", args=[pk]))
+        if request.method == "POST":
+            checking.ask(cluster, acting_user=person(request))
+            return redirect(request.path)
+        report, failed = _report(cluster)
+        lines = sorted(report.checks, key=lambda line: bool(line["ok"])) if report else []
+        pending = cluster.check_asked_at is not None
+        return cluster_page(self, request, cluster, "check", title=_("Test connection"), report=report, failed=failed, lines=lines, pending=pending)
 
     @method_decorator(require_POST)
     def sync_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -136,7 +150,7 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
 class TemplateAdmin(admin.ModelAdmin):
     """Templates are found on the clusters; here they get their words and sizes, and who may use them."""
 
-    list_display = ("name", "cluster", "ref", "kind", "seeded", "rdp", "active", "audience", "present", "cores", "memory_mib", "disk_gib")
+    list_display = ("name", "cluster", "kind", "seeded", "active", "audience", "present", "cores", "memory_mib", "disk_gib")
     list_filter = ("cluster", "kind", "active", "audience", "present")
     list_select_related = ("cluster",)
     search_fields = ("name", "ref")

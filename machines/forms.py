@@ -1,9 +1,23 @@
 """What people type about machines."""
 
+from typing import Any
+
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from machines.models import Template
 from machines.services.requests import SNAPSHOT_NAME
+
+
+class TemplateChoice(forms.ModelChoiceField):
+    """A template with what people should know before they choose it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(label=_("Template"), queryset=Template.objects.none(), empty_label=None, **kwargs)
+
+    def label_from_instance(self, template: Any) -> str:
+        about = f" · {template.about}" if template.about else ""
+        return f"{template.name} ({template.get_kind_display()}, {template.cluster}){about}"
 
 
 class SnapshotForm(forms.Form):

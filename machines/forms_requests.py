@@ -11,16 +11,11 @@ from django.utils.translation import ngettext
 
 from accounts.models import User
 
-from .models import MachineRequest, Template, Tier
+from .forms import TemplateChoice
+from .models import MachineRequest, Tier
 from .policies import offered_templates, tiers_of
 from .selectors.display import memory
 from .services.approvals import DEFAULT_DAYS, LONGEST_ANSWER, LONGEST_DAYS, LONGEST_REASON
-
-
-class _TemplateChoice(forms.ModelChoiceField):
-    def label_from_instance(self, template: Any) -> str:
-        about = f" · {template.description}" if template.description else ""
-        return f"{template.name} ({template.get_kind_display()}, {template.cluster}){about}"
 
 
 class _TierChoice(forms.ModelChoiceField):
@@ -36,9 +31,7 @@ def described(tier: Tier) -> str:
 class AskForm(forms.Form):
     """`values` is what the service takes."""
 
-    template = _TemplateChoice(
-        label=_("Template"), queryset=Template.objects.none(), empty_label=None, help_text=_("What the machine is made from, and whether it is a container.")
-    )
+    template = TemplateChoice(help_text=_("What the machine is made from, and whether it is a container."))
     tier = _TierChoice(label=_("Size"), queryset=Tier.objects.none(), empty_label=None)
     reason = forms.CharField(
         label=_("What is it for?"),
@@ -61,7 +54,7 @@ class AskForm(forms.Form):
         self.fields["until"].widget.attrs |= {"min": today.isoformat(), "max": (today + timedelta(days=LONGEST_DAYS)).isoformat()}
         template, tier = self.fields["template"], self.fields["tier"]
         assert isinstance(template, forms.ModelChoiceField) and isinstance(tier, forms.ModelChoiceField)
-        template.queryset = offered_templates(user).select_related("cluster")
+        template.queryset = offered_templates(user)
         tier.queryset = Tier.objects.all()
 
     def clean(self) -> dict[str, Any]:

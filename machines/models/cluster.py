@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.fields import EncryptedTextField
@@ -139,10 +140,14 @@ class Template(models.Model):
     description = models.CharField(max_length=300, blank=True, default="")
     username = models.CharField(max_length=32, default="student", help_text=_("The account that is made in the guest."))
     cores = models.PositiveSmallIntegerField(default=1)
-    memory_mib = models.PositiveIntegerField(default=512)
-    disk_gib = models.PositiveIntegerField(null=True, blank=True, help_text=_("Empty: as the image."))
+    memory_mib = models.PositiveIntegerField(_("memory, MiB"), default=512)
+    disk_gib = models.PositiveIntegerField(_("disk, GiB"), null=True, blank=True, help_text=_("Empty: as the image."))
     linked = models.BooleanField(default=True, help_text=_("Clones share the template's disk: made in no time, small."))
-    seeded = models.BooleanField(default=True, help_text=_("The guest reads user, password and key from a NoCloud seed."))
+    seeded = models.BooleanField(
+        _("own credentials"),
+        default=True,
+        help_text=_("Each machine gets a user, a password and a key of its own. Off: all have the accounts of the template."),
+    )
     rdp = models.BooleanField(_("has RDP"), default=False, help_text=_("The guest has a remote desktop (RDP); its people get a file that opens it."))
     active = models.BooleanField(default=True, help_text=_("Offered to those who may use it."))
     audience = models.CharField(_("who may use it"), max_length=10, choices=Audience, default=Audience.EVERYBODY)
@@ -151,7 +156,7 @@ class Template(models.Model):
         "Tier", blank=True, related_name="+", verbose_name=_("tiers"), help_text=_("None: all of them.")
     )
     # As last seen on the cluster; `node` and `storage` are empty where clones of it may be made anywhere.
-    present = models.BooleanField(default=True)
+    present = models.BooleanField(_("on the cluster"), default=True)
     node = models.CharField(max_length=100, blank=True, default="", editable=False)
     storage = models.CharField(max_length=100, blank=True, default="", editable=False)
 
@@ -162,14 +167,20 @@ class Template(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def about(self) -> str:
+        """What people should know before they choose it."""
+        shared = "" if self.seeded else gettext("all machines of it have the accounts of the template")
+        return " · ".join(filter(None, (self.description, shared)))
+
 
 class Tier(models.Model):
     """A size people may ask for."""
 
     name = models.CharField(max_length=40, unique=True)
     cores = models.PositiveSmallIntegerField()
-    memory_mib = models.PositiveIntegerField()
-    disk_gib = models.PositiveIntegerField()
+    memory_mib = models.PositiveIntegerField(_("memory, MiB"))
+    disk_gib = models.PositiveIntegerField(_("disk, GiB"))
     position = models.PositiveSmallIntegerField(default=0)
 
     class Meta:

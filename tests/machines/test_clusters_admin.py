@@ -121,12 +121,14 @@ def test_the_connection_is_tested_by_the_watcher_and_the_page_says_what_it_found
     cluster.refresh_from_db()
     assert cluster.check_asked_at and AuditEntry.objects.filter(action="cluster.check", actor=staff).exists()
     assert "being tested" in client.get(page(cluster)).content.decode()
+    assert 'http-equiv="refresh"' in client.get(page(cluster, "check")).content.decode()
 
     checking.look(cluster, FakeProvider(_settings("here")))
     cluster.refresh_from_db()
     assert cluster.check_asked_at is None
-    text = client.get(page(cluster)).content.decode()
-    assert "✓ <strong>connection</strong>" in text
+    assert "everything works" in client.get(page(cluster)).content.decode()
+    text = client.get(page(cluster, "check")).content.decode()
+    assert "Everything works." in text and '<th scope="row">connection</th>' in text and "refresh" not in text
 
 
 def _settings(name):
@@ -140,8 +142,8 @@ def test_what_is_wrong_with_the_settings_is_the_answer(client, staff):
     checking.ask(cluster, acting_user=staff)
     cluster.refresh_from_db()
     checking.tell(cluster, InvalidSpec("x", message="The cluster has no endpoint."))
-    text = client.get(page(cluster)).content.decode()
-    assert "✗ <strong>Settings</strong> The cluster has no endpoint." in text
+    assert "1 thing does not work" in client.get(page(cluster)).content.decode()
+    assert '<th scope="row">Settings</th><td>The cluster has no endpoint.' in client.get(page(cluster, "check")).content.decode()
 
 
 def test_the_watcher_answers_wishes_in_its_turn(staff, monkeypatch):
@@ -209,9 +211,22 @@ def test_all_of_it_is_for_staff(client, old, role, rest):
     assert old.check_asked_at is None and old.sync_asked_at is None and not Machine.objects.exists()
 
 
-@pytest.mark.parametrize("rest", ["check", "sync"])
-def test_wishes_are_posted(client, staff, old, rest):
-    assert client.get(page(old, rest)).status_code == 405
+def test_wishes_are_posted(client, staff, old):
+    assert client.get(page(old, "sync")).status_code == 405
+    client.get(page(old, "check"))
+    old.refresh_from_db()
+    assert old.check_asked_at is None
+
+
+def test_what_can_be_adopted_is_searched_and_paged(client, staff, old):
+    guests = [{"ref": str(900 + number), "name": f"guest-{number}", "kind": "vm", "node": "pve1", "power": "off"} for number in range(60)]
+    ClusterReport.objects.update_or_create(cluster=old, defaults={"guests": guests})
+    text = client.get(page(old, "adopt")).content.decode()
+    assert "1–50 of 60" in text and "guest-49" in text and "guest-50" not in text
+    assert "guest-55" in client.get(page(old, "adopt"), {"page": 2}).content.decode()
+    found = client.get(page(old, "adopt"), {"q": "GUEST-55"}).content.decode()
+    assert "guest-55" in found and "guest-5 " not in found
+    assert "Nothing that can be adopted" in client.get(page(old, "adopt"), {"q": "payroll"}).content.decode()
 
 
 def test_a_template_is_offered_to_those_who_may_use_it():

@@ -52,7 +52,7 @@ def check(client: Client) -> list[Check]:
         missing = _NO_TOKENS if _refuses_tokens(client) else ""
     except ProviderError as error:
         missing = f"{error.message} ({error.detail})" if error.detail else error.message
-    return [Check("Text consoles", not missing, missing)]
+    return [Check("Text consoles", not missing, missing or f"They open for {client.user}.")]
 
 
 def _refuses_tokens(client: Client) -> bool:

@@ -125,7 +125,7 @@ class Stocktaker:
             return []  # why nothing is answered is said elsewhere
         without = sorted({line.name for line in storages if "rootdir" in line.content and line.kind not in SNAPSHOTS_OF_CONTAINERS})
         detail = f"Containers on {', '.join(without)} keep no snapshots: reverting one makes it anew." if without else ""
-        return [Check("snapshots of containers", True, detail)]
+        return [Check("Snapshots of containers", True, detail)]
 
     def metrics(self) -> list[Metrics]:
         found = self._guests.resources(1.0)

@@ -110,7 +110,7 @@ def test_without_snapshots_a_revert_makes_the_machine_anew(desk: Desk) -> None:
 
 
 def test_staff_are_told_which_storages_keep_no_snapshots(desk: Desk) -> None:
-    told = next(check for check in desk.provider.check() if check.name == "snapshots of containers")
+    told = next(check for check in desk.provider.check() if check.name == "Snapshots of containers")
     assert told.ok
     assert "dirs" in told.detail and "local-lvm" not in told.detail
 
