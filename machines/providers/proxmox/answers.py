@@ -56,6 +56,10 @@ class NoSuchTask(TaskFailed):
     default = "The cluster does not know this task any more."
 
 
+class CannotLink(Unsupported):
+    """The storage of the template makes full copies only. Nothing was done."""
+
+
 class NoQuorum(Unreachable):
     """Reads are answered, writes are not done."""
 
@@ -82,7 +86,7 @@ TEXTS: tuple[tuple[str, type[ProviderError], str], ...] = (
     (r"storage '[^']*' (is not (online|available)|does not exist)|is not active on node", TaskFailed, "A storage of the cluster is not available."),
     (r"protection mode enabled", TaskFailed, "The machine is protected on the cluster: an administrator has to lift that."),
     (r"hostname lookup '[^']*' failed|no such cluster node", TaskFailed, "The cluster has no such node."),
-    (r"[Ll]inked clone feature .* not available|storage .* linked clone", Unsupported, "The storage of this template cannot make linked clones."),
+    (r"[Ll]inked clone feature .* not (available|supported)|storage .* linked clone", CannotLink, "The storage of this template cannot make linked clones."),
     (r"[Ss]napshot feature is not available", Unsupported, "The storage of this machine cannot keep snapshots."),
     (r"No QEMU guest agent configured", Unsupported, "The machine has no guest agent."),
     (r"only root (can|may)|user != root@pam", Forbidden, "The cluster lets only root@pam do this."),

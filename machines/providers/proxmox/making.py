@@ -7,13 +7,15 @@ from machines.providers.errors import InvalidSpec, NoCapacity, TemplateMissing
 from machines.providers.types import MachineIdentity, MachineSpec, TaskRef
 
 from . import containers, label
-from .answers import NotThere
+from .answers import CannotLink, NotThere
 from .client import Client
 from .configs import size_mib, storage_of
 from .guests import FRESH_SECONDS, Guest, Guests
 from .placement import RESERVE_MIB, Ledger, Place, Source, choose_node, choose_source, choose_storage
 from .resources import lines
 from .tasks import task_ref
+
+Call = tuple[str, str, dict[str, Any]]
 
 
 class Maker:
@@ -22,12 +24,17 @@ class Maker:
         self._nodes = tuple(str(node) for node in config.get("nodes") or ())
         self._storages = tuple(str(storage) for storage in config.get("storages") or ())
         self._reserve = int(config.get("reserve_mib", RESERVE_MIB))
+        self._never_linked: set[str] = set()  # templates whose storage makes full copies only
 
-    def begin(self, identity: MachineIdentity, vmid: int, spec: MachineSpec) -> TaskRef | None:
-        """Raises TemplateMissing, NoCapacity, AlreadyThere, Busy, OutcomeUnknown …"""
-        return self.send(self.plan(identity, vmid, spec), spec)
+    def begin(self, identity: MachineIdentity, vmid: int, spec: MachineSpec, call: Call | None = None) -> TaskRef | None:
+        """`call`: what `plan` said. Raises TemplateMissing, NoCapacity, AlreadyThere, Busy, OutcomeUnknown …"""
+        try:
+            return self._send(call or self.plan(identity, vmid, spec), spec)
+        except CannotLink:
+            self._never_linked.add(spec.template)
+            return self._send(self.plan(identity, vmid, spec), spec)
 
-    def plan(self, identity: MachineIdentity, vmid: int, spec: MachineSpec) -> tuple[str, str, dict[str, Any]]:
+    def plan(self, identity: MachineIdentity, vmid: int, spec: MachineSpec) -> Call:
         """The call that makes it: path, node it will be on, parameters. Changes nothing."""
         named: dict[str, Any] = {"description": label.describe(identity)}
         if pool := self._config.get("pool"):
@@ -41,7 +48,7 @@ class Maker:
                 missing = error
         raise TemplateMissing(missing.detail)
 
-    def send(self, call: tuple[str, str, dict[str, Any]], spec: MachineSpec) -> TaskRef | None:
+    def _send(self, call: Call, spec: MachineSpec) -> TaskRef | None:
         path, node, given = call
         try:
             answer = self._client.post(path, **given)
@@ -52,7 +59,7 @@ class Maker:
 
     # -- clones ----------------------------------------------------------------------------------
 
-    def _clone(self, name: str, vmid: int, spec: MachineSpec, named: dict[str, Any], max_age: float) -> tuple[str, str, dict[str, Any]]:
+    def _clone(self, name: str, vmid: int, spec: MachineSpec, named: dict[str, Any], max_age: float) -> Call:
         found = self._guests.resources(max_age)
         templates = self._copies(spec.template, max_age)
         place = choose_source(
@@ -67,8 +74,9 @@ class Maker:
         given = named | {"newid": vmid, ("hostname" if template.is_container else "name"): name}
         if place.target:
             given["target"] = place.target
-        given["full"] = int(not spec.linked)
-        if not spec.linked and self._storages:
+        full = not spec.linked or spec.template in self._never_linked
+        given["full"] = int(full)
+        if full and self._storages:
             given["storage"] = self._storage(place, template, spec)
         return f"{template.path}/clone", place.node, given
 
@@ -104,7 +112,7 @@ class Maker:
 
     # -- containers from OS templates ----------------------------------------------------------------
 
-    def _creation(self, name: str, vmid: int, spec: MachineSpec, named: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    def _creation(self, name: str, vmid: int, spec: MachineSpec, named: dict[str, Any]) -> Call:
         found = self._guests.resources(FRESH_SECONDS)
         holders = self._holders(spec.template)
         promised = self._ledger.promised(self._cluster)

@@ -267,7 +267,7 @@ class ProxmoxProvider(Provider):
             elif error := task_error(exitstatus):
                 raise error
         self._guests.forget(guest.vmid)
-        return self._maker.send(call, spec)
+        return self._maker.begin(identity, guest.vmid, spec, call)
 
     def snapshots(self, identity: MachineIdentity, ref: str) -> list[SnapshotInfo]:
         return self._on(identity, ref, lambda guest: own_snapshots(listed(self._client, guest)))

@@ -16,7 +16,19 @@ from machines.providers.errors import (
     Unreachable,
     Unsupported,
 )
-from machines.providers.proxmox.answers import AlreadyRunning, AlreadyThere, Forbidden, NoQuorum, NoSuchTask, NotThere, clean, refusal, task_error, warnings
+from machines.providers.proxmox.answers import (
+    AlreadyRunning,
+    AlreadyThere,
+    CannotLink,
+    Forbidden,
+    NoQuorum,
+    NoSuchTask,
+    NotThere,
+    clean,
+    refusal,
+    task_error,
+    warnings,
+)
 
 EMPTY = {"data": None}
 
@@ -47,7 +59,7 @@ TEXTS = [
     ("clone failed: lvcreate 'pve/vm-101-disk-0' error: insufficient free space", StorageFull),
     ("unable to create image: write error: No space left on device", StorageFull),
     ("lvcreate 'pve/vm-1' error: Cannot create new thin volume, free space in thin pool pve/data reached threshold.", StorageFull),
-    ("Linked clone feature for 'dirs:9101/x.raw' is not available", Unsupported),
+    ("Linked clone feature for 'dirs:9101/x.raw' is not available", CannotLink),
     ("No QEMU guest agent configured", Unsupported),
     ("only root can set 'args' config", Forbidden),
     ("hostname lookup 'pve9' failed - failed to get address info", TaskFailed),

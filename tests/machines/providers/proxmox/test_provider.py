@@ -109,6 +109,13 @@ def test_without_snapshots_a_revert_makes_the_machine_anew(desk: Desk) -> None:
         desk.provider.begin_snapshot(*machine.place, "kept")
 
 
+def test_where_no_linked_clone_can_be_made_it_is_a_full_one(desk: Desk) -> None:
+    machine = desk.made("9101", linked=True)
+    assert machine.find().presence is Presence.OURS
+    desk.settle(desk.provider.begin_revert(*machine.place, machine.spec))
+    assert machine.find().presence is Presence.OURS
+
+
 def test_staff_are_told_which_storages_keep_no_snapshots(desk: Desk) -> None:
     told = next(check for check in desk.provider.check() if check.name == "Snapshots of containers")
     assert told.ok
