@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from accounts import mail
-from machines.selectors import any_simulated
+from machines.selectors import simulated
 from machines.services import realms
 
 from .assets import vendor_is_built
@@ -18,7 +18,7 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         "portal_name": settings.PORTAL_NAME,
         "demo": settings.DEMO,
         "mail_is_sent": mail.is_sent(),
-        "simulated": SimpleLazyObject(any_simulated),
+        "simulated": SimpleLazyObject(simulated),
         "realm_sign_in": SimpleLazyObject(lambda: bool(realms.offered())),
         "vendor_is_built": vendor_is_built(),
     }

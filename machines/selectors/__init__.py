@@ -7,5 +7,6 @@ stands, `load` how much a cluster has to do, `heartbeats` whether the processes 
 from machines.models import Cluster
 
 
-def any_simulated() -> bool:
-    return Cluster.objects.filter(kind="simulator").exists()
+def simulated() -> list[str]:
+    """The names of simulated clusters."""
+    return list(Cluster.objects.filter(kind="simulator").values_list("name", flat=True))

@@ -49,7 +49,7 @@ def spec(machine: Machine) -> MachineSpec:
     """How `machine` is to be made. Reads its template and its owner."""
     template = machine.template
     seed = None
-    if template.seeded:
+    if machine.username:
         seed = Seed(
             hostname=machine.name,
             username=machine.username,

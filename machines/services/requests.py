@@ -41,13 +41,13 @@ def create_machine(
     priority: int = Priority.PERSON,
     start: bool = False,
 ) -> Machine:
-    """A new machine with credentials of its own, and the operation that makes it (and starts
+    """A new machine, with credentials of its own where its template takes them, and the operation that makes it (and starts
     it, where `start`). `name` becomes the guest's host name."""
     if not _HOST_NAME.fullmatch(name):
         raise Refused(_("“%(name)s” cannot be a machine's name: letters, digits and dashes, at most 63.") % {"name": name}, code="bad_name")
     if not template.present:
         raise Refused(_("The template “%(template)s” is gone from the cluster. Choose another.") % {"template": template}, code="template_missing")
-    made = credentials.make(comment=f"labportal {name}")
+    made = credentials.make(comment=f"labportal {name}") if template.seeded else None
     with transaction.atomic():
         machine = Machine.objects.create(
             name=name,
@@ -57,10 +57,10 @@ def create_machine(
             cores=cores,
             memory_mib=memory_mib,
             disk_gib=disk_gib,
-            username=template.username,
-            password=made.password,
-            ssh_private_key=made.ssh_private_key,
-            ssh_public_key=made.ssh_public_key,
+            username=template.username if made else "",
+            password=made.password if made else "",
+            ssh_private_key=made.ssh_private_key if made else "",
+            ssh_public_key=made.ssh_public_key if made else "",
         )
         operation = _record(machine, Kind.PROVISION, acting_user=acting_user, batch=batch, priority=priority, params={"start": start})
         publish(*machine_topics(machine), *operation_topics(operation))

@@ -183,9 +183,9 @@ async def test_an_address_comes_before_the_text_console(fake, machine, open_cons
     assert not [call for call in fake.control.calls() if "termproxy" in call]
 
 
-async def test_a_container_is_not_signed_in_to_with_keys_it_was_never_given(container, open_console, unused_tcp_port):
+async def test_a_container_without_an_account_of_the_portals_has_its_text_console(container, open_console, unused_tcp_port):
     container.endpoints = [{"service": "ssh", "host": "127.0.0.1", "port": unused_tcp_port, "source": "forward"}]
-    container.ssh_private_key = credentials.make("box").ssh_private_key
+    container.username = ""
     await container.asave()
     socket = await open_console(container, ConsoleKind.TERMINAL)
     await socket.read_until(b"# ")

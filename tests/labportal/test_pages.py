@@ -55,7 +55,7 @@ def test_every_icon_that_is_used_is_in_the_sprite():
 def test_a_simulated_cluster_and_a_demonstration_are_said_on_every_page(signed_in):
     assert "simulated" not in signed_in.get("/").content.decode()
     make_cluster(kind="simulator")
-    assert "The cluster is simulated" in signed_in.get("/").content.decode()
+    assert "is simulated: its machines are not real" in signed_in.get("/").content.decode()
     with override_settings(DEMO=True):
         assert "demonstration" in Client().get("/accounts/login/").content.decode()
 

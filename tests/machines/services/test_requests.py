@@ -13,6 +13,15 @@ from tests.factories import make_machine, make_operation, make_template, make_us
 pytestmark = pytest.mark.django_db
 
 
+def test_a_machine_in_which_no_account_can_be_made_has_none(client):
+    owner = make_user()
+    machine = requests.create_machine(acting_user=owner, template=make_template(seeded=False), name="box", owner=owner, cores=1, memory_mib=512)
+    assert not any([machine.username, machine.password, machine.ssh_private_key, machine.ssh_public_key])
+    client.force_login(owner)
+    text = client.get(f"/machines/{machine.key}/").content.decode()
+    assert "users and passwords of its template" in text and "Show user and password" not in text
+
+
 def test_a_new_machine_comes_with_credentials_of_its_own_and_the_operation_that_makes_it():
     student, template = make_user(), make_template(username="ada")
     machine = requests.create_machine(acting_user=student, template=template, name="web-07", owner=student, cores=2, memory_mib=1024, start=True)
