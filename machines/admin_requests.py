@@ -257,7 +257,12 @@ def _in_full(verdict: asked.Verdict) -> SafeString:
         lines.append(gettext("The largest host has %(most)s free; a machine is made on one host.") % {"most": memory(room.memory.largest)})
     cores = {"on": room.cores_on, "after": verdict.cores_on, "total": room.cores if room.cores else gettext("an unknown number of")}
     lines.append(gettext("Cores: machines that are on have %(on)s of %(total)s now, %(after)s after. Cores are shared.") % cores)
-    lines.append(gettext("Disk: not known; the cluster says so when it is full."))
+    if verdict.disk_left is None:
+        lines.append(gettext("Disk: not known; the cluster says so when it is full."))
+    else:
+        disk = {"free": memory(1024 * (room.cluster.disk_free_gib or 0)), "total": memory(1024 * (room.cluster.disk_total_gib or 0))}
+        disk["left"] = _signed(1024 * verdict.disk_left)
+        lines.append(gettext("Disk: %(free)s of %(total)s free now, %(left)s when the machines will have filled theirs.") % disk)
     if room.stale:
         lines.append(gettext("The cluster does not answer at the moment: these figures are old."))
     return format_html(

@@ -49,6 +49,8 @@ class Cluster(models.Model):
     reachable = models.BooleanField(default=False)
     seen_at = models.DateTimeField(null=True, blank=True)  # last whole inventory
     problem = models.CharField(max_length=300, blank=True, default="")
+    disk_free_gib = models.PositiveIntegerField(null=True, editable=False)
+    disk_total_gib = models.PositiveIntegerField(null=True, editable=False)
     # After it was overloaded, by sort of work: {"create": {"to": 2, "at": ISO time}}. Written by services.easing.
     eased = models.JSONField(default=dict, blank=True, editable=False)
     orphans = models.JSONField(default=list, blank=True)  # {ref, name}: with our label and no row; reported, never removed

@@ -155,6 +155,14 @@ class NodeInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskInfo:
+    """Of all storages together that machines may be made on."""
+
+    free_gib: int
+    total_gib: int
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """Everything a cluster has, from one pass of few calls, machines of others included.
 
@@ -166,6 +174,7 @@ class Inventory:
     nodes: tuple[NodeInfo, ...] = ()
     whole: bool = True
     lag: float = 0.0
+    disk: DiskInfo | None = None  # None: not told
 
 
 @dataclass(frozen=True, slots=True)

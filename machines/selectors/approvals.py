@@ -79,11 +79,13 @@ class Room:
         """How it would be with machines for all of `requests`."""
         tiers = [request.tier for request in requests]
         cores_on = self.cores_on + sum(tier.cores for tier in tiers)
+        disk_left = None if self.cluster.disk_free_gib is None else self.cluster.disk_free_gib - sum(tier.disk_gib for tier in tiers)
         if self.memory is None:
-            return Verdict(self, None, cores_on, "unknown")
+            return Verdict(self, None, disk_left, cores_on, "unknown")
         left = self.memory.free - sum(tier.memory_mib for tier in tiers)
         too_much = left < 0 or any(tier.memory_mib > self.memory.largest for tier in tiers)
-        return Verdict(self, left, cores_on, "full" if too_much else "tight" if left < _TIGHT * self.memory.total else "enough")
+        tight = left < _TIGHT * self.memory.total or (disk_left is not None and disk_left < 0)  # disks are filled little by little
+        return Verdict(self, left, disk_left, cores_on, "full" if too_much else "tight" if tight else "enough")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Verdict:
 
     room: Room
     memory_left: int | None  # MiB; below 0 is what is missing
+    disk_left: int | None  # GiB, when the machines will have filled their disks
     cores_on: int
     tone: str
 

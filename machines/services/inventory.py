@@ -51,7 +51,8 @@ def apply(cluster: Cluster, inventory: Inventory, *, began: datetime) -> reconci
             "sighting": alarm.sighting,
             "needed": alarm.needed,
         }
-    _note(cluster, reachable=True, problem=problem, seen_at=began, orphans=_orphans(cluster, plan), taken=_taken(cluster, inventory))
+    disk = {"disk_free_gib": inventory.disk.free_gib, "disk_total_gib": inventory.disk.total_gib} if inventory.disk else {}
+    _note(cluster, reachable=True, problem=problem, seen_at=began, orphans=_orphans(cluster, plan), taken=_taken(cluster, inventory), **disk)
     return plan
 
 

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from machines.lifecycle import Kind, State
-from machines.models import Machine, MachineRequest, Operation, RequestState, Template
+from machines.models import Cluster, Machine, MachineRequest, Operation, RequestState, Template
 from tests.factories import make_cluster, make_machine, make_request, make_template, make_user
 
 pytestmark = pytest.mark.django_db
@@ -60,6 +60,15 @@ def test_the_queue_shows_what_staff_decide_by(client, sam, ada, cluster):
     page = client.get(change(request)).content.decode()
     assert "Memory: 8 GiB of 16 GiB free now, 6 GiB after." in page
     assert "machines that are on have 0 of 8 now, 2 after" in page and "Silver: 2 cores, 2 GiB, 16 GiB disk" in page
+
+
+def test_the_disk_a_cluster_tells_of_is_shown_before_and_after(client, sam, ada, cluster):
+    request = wish(ada, cluster)
+    assert "Disk: not known" in client.get(change(request)).content.decode()
+    Cluster.objects.update(disk_free_gib=20, disk_total_gib=100)
+    assert "Disk: 20 GiB of 100 GiB free now, 4 GiB when" in client.get(change(request)).content.decode()
+    Cluster.objects.update(disk_free_gib=10)
+    assert "Tight</span>" in client.get(QUEUE).content.decode()
 
 
 @pytest.mark.parametrize(("free", "word"), [(3000, "Tight"), (1000, "Not enough")])

@@ -25,6 +25,7 @@ from machines.providers.errors import Busy, ProviderError, TaskFailed, Unreachab
 from machines.providers.types import (
     Capabilities,
     Check,
+    DiskInfo,
     Inventory,
     MachineIdentity,
     MachineSpec,
@@ -110,9 +111,15 @@ class LibvirtProvider(LibvirtGuests):
                 memory_total_mib=memory.get("total", 0) // 1024,
                 memory_free_mib=available // 1024,
             )
-            return Inventory(machines=tuple(machines), nodes=(node,))
+            return Inventory(machines=tuple(machines), nodes=(node,), disk=self._disk(raw))
 
         return self._connection.call(look)
+
+    def _disk(self, raw: Any) -> DiskInfo | None:
+        try:
+            return self._storage(raw).disk()
+        except (libvirt.libvirtError, ProviderError):  # machines are seen without their pool, too
+            return None
 
     def _observe(self, dom: Any, state: int) -> ObservedMachine:
         ref = dom.UUIDString()

@@ -18,7 +18,7 @@ from typing import Any
 import libvirt
 
 from machines.providers.errors import Busy, Incomplete, InvalidSpec, StorageFull, TaskFailed, TemplateMissing, Unreachable
-from machines.providers.types import TemplateInfo
+from machines.providers.types import DiskInfo, TemplateInfo
 
 from .errors_map import is_absent, translate
 
@@ -208,6 +208,11 @@ class Storage:
 
     def free_mib(self) -> int:
         return int(self.pool.info()[3] // MIB)
+
+    def disk(self) -> DiskInfo:
+        """As of the last refresh of the pool."""
+        _state, total, _used, free = self.pool.info()
+        return DiskInfo(free // GIB, total // GIB)
 
     def _disk(self, ref: str) -> Any:
         """The disk's volume, known to libvirt as the qcow2 that it is. Raises Incomplete, Busy."""

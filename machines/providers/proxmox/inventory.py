@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from machines.providers.errors import ProviderError, TaskFailed
-from machines.providers.types import Check, Inventory, MachineIdentity, Metrics, NodeInfo, ObservedMachine, Power, Stage
+from machines.providers.types import Check, DiskInfo, Inventory, MachineIdentity, Metrics, NodeInfo, ObservedMachine, Power, Stage
 
 from .answers import Forbidden
 from .client import Client
@@ -41,6 +41,7 @@ class Stocktaker:
         self._ours = range(int(first), int(last) + 1)
         self._adopted = {int(ref) for ref in config.get("adopted") or () if str(ref).isdecimal()}
         self._pool = str(config.get("pool") or "")
+        self._storages = [str(name) for name in config.get("storages") or ()]
         self._known: dict[int, _Known] = {}
 
     def inventory(self) -> Inventory:
@@ -50,7 +51,18 @@ class Stocktaker:
         self._known = {vmid: known for vmid, known in self._known.items() if vmid in machines}
         observed = [self._observe(line) for line in machines.values()]
         nodes = tuple(NodeInfo(node.name, node.online, node.cores, node.memory_mib or 0, node.free_mib or 0) for node in found.nodes.values())
-        return Inventory(tuple(observed), nodes, whole=whole, lag=LAG_SECONDS)
+        return Inventory(tuple(observed), nodes, whole=whole, lag=LAG_SECONDS, disk=self._disk(found))
+
+    def _disk(self, found: Resources) -> DiskInfo | None:
+        """One that nodes share is counted once. Storages on the same disks are counted twice: their sizes do not say that."""
+        lines = {
+            (line.name, "" if line.shared else line.node): line
+            for line in found.storages
+            if line.active and line.total_mib and line.content & {"images", "rootdir"} and (not self._storages or line.name in self._storages)
+        }
+        if not lines:
+            return None
+        return DiskInfo(sum(line.free_mib for line in lines.values()) // 1024, sum(line.total_mib for line in lines.values()) // 1024)
 
     def _read_labels(self, machines: Mapping[int, GuestLine], found: Resources) -> bool:
         """Of those that may be ours and are new. False: some could not be read in this pass."""

@@ -46,6 +46,7 @@ class StorageLine:
     active: bool
     content: frozenset[str]
     free_mib: int
+    total_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +126,5 @@ def _storage(line: Mapping[str, Any]) -> StorageLine:
         active=line.get("status") in ("available", None),
         content=frozenset(str(line.get("content") or "").split(",")),
         free_mib=max(0, total - used) // MIB,
+        total_mib=total // MIB,
     )

@@ -29,6 +29,13 @@ def test_one_call_tells_of_machines_and_nodes(desk: Desk) -> None:
     assert desk.control.calls() == {"GET /cluster/resources": 1}
 
 
+def test_what_is_free_on_storages_that_machines_are_made_on(desk: Desk) -> None:
+    every = desk.provider.inventory().disk
+    shared = desk.another(storages=["shared"]).inventory().disk
+    assert every and every.total_gib > 4000 and every.free_gib < every.total_gib  # three of local-lvm, and those for all nodes
+    assert shared and shared.total_gib == 1000 and 0 < shared.free_gib <= 900
+
+
 def test_what_is_told_late_does_not_hide_a_machine(desk: Desk) -> None:
     desk.control.settings(lag=None)
     machine = desk.made()
