@@ -11,7 +11,8 @@ from . import tls
 from .client import Client
 from .guests import Guest
 
-TOKENS_IN_TERMINALS = (8, 4)  # with the packages of April 2026; nothing older was given them
+TOKENS_IN_TERMINALS = (8, 4)  # nothing older was given the packages below
+_PACKAGES = "qemu-server 9.1.7 and pve-container 6.1.3 (Proxmox VE 8: 8.4.7 and 5.3.4)"
 _NO_TOKENS = "This version of Proxmox VE opens text consoles for the password of an account only, not for API tokens."
 
 
@@ -20,6 +21,7 @@ def open_console(client: Client, config: Mapping[str, Any], guest: Guest, kind: 
     if kind is ConsoleKind.TERMINAL:
         _require_terminal(client, guest)
     with client.pinned() as here:
+        fingerprint = _fingerprint(config, here.endpoint)  # before the call: what it opens waits for ten seconds
         if kind is ConsoleKind.SCREEN:
             answer = here.post(f"{guest.path}/vncproxy", websocket=1)
         elif guest.is_container:
@@ -34,7 +36,7 @@ def open_console(client: Client, config: Mapping[str, Any], guest: Guest, kind: 
             url=f"wss://{endpoint}/api2/json/{guest.path}/vncwebsocket?port={int(answer['port'])}&vncticket={quote(ticket, safe='')}",
             headers=dict(here.headers),
             ca=str(config.get("ca") or "") if config.get("tls") == tls.CA else "",
-            fingerprint=_fingerprint(config, endpoint),
+            fingerprint=fingerprint,
             password=str(answer.get("password") or ticket) if kind is ConsoleKind.SCREEN else "",
             greeting=f"{answer.get('user')}:{ticket}\n" if kind is ConsoleKind.TERMINAL else "",
         )
@@ -52,7 +54,8 @@ def check(client: Client) -> list[Check]:
         missing = _NO_TOKENS if _refuses_tokens(client) else ""
     except ProviderError as error:
         missing = f"{error.message} ({error.detail})" if error.detail else error.message
-    return [Check("Text consoles", not missing, missing or f"They open for {client.user}.")]
+    works = f"They open for a token where the nodes have {_PACKAGES} or newer. Before, they need a password." if client.token_name else "They open by password."
+    return [Check("Text consoles", not missing, missing or works)]
 
 
 def _refuses_tokens(client: Client) -> bool:
