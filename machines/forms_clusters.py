@@ -10,8 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from machines.models import Cluster, ClusterKind
 from machines.models.cluster import PROXMOX_LIMITS
-from machines.services import clusters_file
-from machines.services.refs import VMIDS
+from machines.providers.types import VMIDS
+from machines.services import addresses, clusters_file
 from machines.services.refusal import Refused
 
 _PERSON = re.compile(r"[^\s:/!@]{1,60}@[A-Za-z][A-Za-z0-9.\-_]{1,31}")
@@ -49,11 +49,29 @@ def _kept(read: Callable[[str], Any], text: str) -> Any:
         raise forms.ValidationError(refusal.message) from refusal
 
 
+class Lines(forms.CharField):
+    """A list, one entry a line or separated by commas."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(widget=forms.Textarea(attrs={"rows": 3, "cols": 60}), **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(str(each) for each in value) if isinstance(value, list | tuple) else value
+
+    def to_python(self, value: Any) -> Any:
+        return list(dict.fromkeys(filter(None, (entry.strip() for entry in re.split(r"[,\n]", str(value or ""))))))
+
+
 class ClusterForm(forms.ModelForm):
     """The secret is written here and shown nowhere."""
 
     new_secret = forms.CharField(
         label=_("New secret"), required=False, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), help_text=_("Empty: as it is.")
+    )
+    networks = Lines(
+        label=_("Networks"),
+        required=False,
+        help_text=_("Ranges that machines have their addresses in, such as 10.20.0.0/16, one a line. The portal connects to no other address that a guest tells."),
     )
 
     class Meta:
@@ -73,23 +91,13 @@ class ClusterForm(forms.ModelForm):
             raise forms.ValidationError(_('Settings by name are expected, for example {"uri": "qemu:///system"}.'))
         return config
 
+    def clean_networks(self) -> list[str]:
+        return [str(_kept(addresses.network, text)) for text in self.cleaned_data["networks"]]
+
     def save(self, commit: bool = True) -> Any:
         if secret := self.cleaned_data.get("new_secret"):
             self.instance.secret = secret
         return super().save(commit)
-
-
-class Lines(forms.CharField):
-    """A list, one entry a line or separated by commas."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(widget=forms.Textarea(attrs={"rows": 3, "cols": 60}), **kwargs)
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(str(each) for each in value) if isinstance(value, list | tuple) else value
-
-    def to_python(self, value: Any) -> Any:
-        return list(dict.fromkeys(filter(None, (entry.strip() for entry in re.split(r"[,\n]", str(value or ""))))))
 
 
 class ProxmoxForm(ClusterForm):

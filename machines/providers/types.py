@@ -68,6 +68,9 @@ class Seed:
     keyboard: str = "us"
 
 
+VMIDS = (100_000, 199_999)  # first and last number of machines where a cluster numbers them and says no others
+
+
 @dataclass(frozen=True, slots=True)
 class MachineSpec:
     """How a machine is to be made. Sizes: cores, MiB, GiB (None: as the template)."""

@@ -10,8 +10,8 @@ from django.utils.translation import gettext as _
 from machines.models import BurnedRef, Cluster, Machine
 from machines.providers.errors import InvalidSpec, NoCapacity
 from machines.providers.registry import provider_class
+from machines.providers.types import VMIDS
 
-VMIDS = (100_000, 199_999)  # unless the cluster says others
 BURNED = timedelta(days=30)
 
 

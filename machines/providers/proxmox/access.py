@@ -12,11 +12,11 @@ from machines.providers.types import Check
 
 from .answers import clean
 from .client import Client, SecondFactorWanted, Ticket
+from .configs import numbers
 from .tls import CA, FINGERPRINT, fingerprint_of
 
 OLDEST = (7, 0)
 TEMPLATES_CHECKED = 20
-DEFAULT_RANGE = (100000, 199999)
 
 MACHINES_ROLE = "LabportalMachines"
 MACHINE_PRIVILEGES = (
@@ -209,11 +209,11 @@ def _needs(client: Client, config: Mapping[str, Any], version: tuple[int, int], 
     if pool:
         yield Need(f"Machines in the pool {pool}", f"/pool/{pool}", (*machine_privileges(version), "Pool.Audit"), MACHINES_ROLE, builtin=False)
     else:
-        first = (config.get("vmids") or DEFAULT_RANGE)[0]
+        first = numbers(config)[0]
         yield Need("Machines", f"/vms/{first}", machine_privileges(version), MACHINES_ROLE, grant_at="/vms", builtin=False)
-    numbers = {str(line["vmid"]) for line in templates}
-    numbers |= {str(copy) for copies in (config.get("template_copies") or {}).values() for copy in copies}
-    for number in sorted(numbers, key=lambda text: (len(text), text)):
+    chosen = {str(line["vmid"]) for line in templates}
+    chosen |= {str(copy) for copies in (config.get("template_copies") or {}).values() for copy in copies}
+    for number in sorted(chosen, key=lambda text: (len(text), text)):
         yield Need(f"Template {number}", f"/vms/{number}", ("VM.Audit", "VM.Clone"), "PVETemplateUser")
     configs = [line["config"] for line in templates if isinstance(line.get("config"), Mapping)]
     storages = {str(name) for name in config.get("storages") or ()} | {name for told in configs for name in _storages(told)}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from machines.providers.errors import InvalidSpec
-from machines.providers.types import MachineSpec
+from machines.providers.types import VMIDS, MachineSpec
 
 from .resources import number
 
@@ -18,6 +18,12 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)")
 BUILDING_LOCKS = ("clone", "create")
 
 Config = Mapping[str, Any]
+
+
+def numbers(config: Config) -> range:
+    """The VMIDs of machines that `config` of a cluster names."""
+    first, last = config.get("vmids") or VMIDS
+    return range(int(first), int(last) + 1)
 
 
 def require_sizes(spec: MachineSpec) -> None:

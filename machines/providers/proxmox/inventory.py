@@ -11,7 +11,7 @@ from machines.providers.types import Check, DiskInfo, Inventory, MachineIdentity
 
 from .answers import Forbidden
 from .client import Client
-from .configs import BUILDING_LOCKS
+from .configs import BUILDING_LOCKS, numbers
 from .guests import Guest, Guests
 from .label import machine_name
 from .placement import SNAPSHOTS_OF_CONTAINERS
@@ -21,7 +21,6 @@ LAG_SECONDS = 15.0  # pvestatd tells every ten
 READINGS = 100  # of configurations, in one pass
 BELIEVED_SECONDS = 600.0  # somebody may have changed a description
 BUILDING_SECONDS = 10.0  # between looks at one that is being made: most have their label when they are finished
-VMIDS = (100_000, 199_999)
 _OURS = re.compile(r".*-[0-9a-f]{8}")
 
 
@@ -37,8 +36,7 @@ class _Known:
 class Stocktaker:
     def __init__(self, client: Client, guests: Guests, config: Mapping[str, Any]) -> None:
         self._client, self._guests = client, guests
-        first, last = config.get("vmids") or VMIDS
-        self._ours = range(int(first), int(last) + 1)
+        self._ours = numbers(config)
         self._adopted = {int(ref) for ref in config.get("adopted") or () if str(ref).isdecimal()}
         self._pool = str(config.get("pool") or "")
         self._storages = [str(name) for name in config.get("storages") or ()]

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from machines.providers.errors import InvalidSpec, NoCapacity, TemplateMissing
-from machines.providers.types import MachineIdentity, MachineSpec, TaskRef
+from machines.providers.types import MachineIdentity, MachineSpec, Power, TaskRef
 
 from . import containers, label
 from .answers import CannotLink, NotThere
 from .client import Client
-from .configs import size_mib, storage_of
+from .configs import numbers, size_mib, storage_of
 from .guests import FRESH_SECONDS, Guest, Guests
 from .placement import RESERVE_MIB, Ledger, Place, Source, choose_node, choose_source, choose_storage
-from .resources import lines
+from .resources import MIB, Resources, lines, number
 from .tasks import task_ref
 
 Call = tuple[str, str, dict[str, Any]]
@@ -24,6 +24,7 @@ class Maker:
         self._nodes = tuple(str(node) for node in config.get("nodes") or ())
         self._storages = tuple(str(storage) for storage in config.get("storages") or ())
         self._reserve = int(config.get("reserve_mib", RESERVE_MIB))
+        self._ours = numbers(config)
         self._never_linked: set[str] = set()  # templates whose storage makes full copies only
 
     def begin(self, identity: MachineIdentity, vmid: int, spec: MachineSpec, call: Call | None = None) -> TaskRef | None:
@@ -57,6 +58,14 @@ class Maker:
         self._ledger.note(self._cluster, node, spec.memory_mib)
         return task_ref(answer, "create")
 
+    def _expected(self, found: Resources) -> dict[str, int]:
+        """MiB by node that machines of ours will take which are off: a class is made first and started later."""
+        expected: dict[str, int] = {}
+        for line in found.guests.values():
+            if line.vmid in self._ours and line.power is not Power.ON:
+                expected[line.node] = expected.get(line.node, 0) + (number(line.figures.get("maxmem")) or 0) // MIB
+        return expected
+
     # -- clones ----------------------------------------------------------------------------------
 
     def _clone(self, name: str, vmid: int, spec: MachineSpec, named: dict[str, Any], max_age: float) -> Call:
@@ -68,6 +77,7 @@ class Maker:
             spec.memory_mib,
             allowed=self._nodes,
             promised=self._ledger.promised(self._cluster),
+            expected=self._expected(found),
             reserve_mib=self._reserve,
         )
         template = next(copy for copy in templates if copy.vmid == place.source.vmid)
@@ -85,8 +95,8 @@ class Maker:
         copies = (self._config.get("template_copies") or {}).get(ref, ())
         found = self._guests.resources(max_age)
         templates: list[Guest] = []
-        for number in dict.fromkeys([ref, *map(str, copies)]):
-            line = found.guests.get(int(number)) if number.isascii() and number.isdigit() else None
+        for copy in dict.fromkeys([ref, *map(str, copies)]):
+            line = found.guests.get(int(copy)) if copy.isascii() and copy.isdigit() else None
             if line is None or line.template is False:
                 continue
             if line.node in found.nodes and not found.nodes[line.node].online:
@@ -115,8 +125,9 @@ class Maker:
     def _creation(self, name: str, vmid: int, spec: MachineSpec, named: dict[str, Any]) -> Call:
         found = self._guests.resources(FRESH_SECONDS)
         holders = self._holders(spec.template)
-        promised = self._ledger.promised(self._cluster)
-        node = choose_node(found.nodes, spec.memory_mib, reachable=holders, allowed=self._nodes, promised=promised, reserve_mib=self._reserve)
+        node = choose_node(
+            found.nodes, spec.memory_mib, reachable=holders, allowed=self._nodes, promised=promised, expected=self._expected(found), reserve_mib=self._reserve
+        )
         storage = choose_storage(found.storages, node, "rootdir", 1024 * (spec.disk_gib or containers.DISK_GIB), self._storages)
         given = containers.creation(spec, name=name, storage=storage, bridge=str(self._config.get("bridge") or ""))
         return f"nodes/{node}/lxc", node, named | given | {"vmid": vmid}

@@ -69,11 +69,13 @@ def choose_node(
     reachable: Collection[str],
     allowed: Collection[str] = (),
     promised: Mapping[str, int] | None = None,
+    expected: Mapping[str, int] | None = None,
     reserve_mib: int = RESERVE_MIB,
 ) -> str:
     """The online node among `reachable` (and `allowed`, where given) with the most memory left. Nodes that do not tell
-    their memory come last and are never full. Raises NoCapacity."""
-    promised = promised or {}
+    their memory come last and are never full. What is `promised` (MiB by node) is taken; what is `expected` to be taken
+    later, by machines that are off, fills no node but makes others come first. Raises NoCapacity."""
+    promised, expected = promised or {}, expected or {}
     fit = [node for name, node in sorted(nodes.items()) if name in reachable and (not allowed or name in allowed)]
     if not fit:
         raise NoCapacity(
@@ -87,13 +89,13 @@ def choose_node(
     def left(node: NodeLine) -> int | None:
         return None if node.free_mib is None else node.free_mib - reserve_mib - promised.get(node.name, 0)
 
-    told = [(room, node.name) for node in online if (room := left(node)) is not None and room >= memory_mib]
+    told = [(room - expected.get(node.name, 0), node.name) for node in online if (room := left(node)) is not None and room >= memory_mib]
     if told:
         most = max(room for room, _ in told)
         return min(name for room, name in told if room == most)
     silent = [node.name for node in online if node.free_mib is None]
     if silent:
-        return min(silent, key=lambda name: (promised.get(name, 0), name))
+        return min(silent, key=lambda name: (promised.get(name, 0) + expected.get(name, 0), name))
     best = max((left(node) or 0, node.name) for node in online)
     raise NoCapacity(
         f"{memory_mib} MiB wanted, {best[0]} MiB left on {best[1]}",
@@ -108,6 +110,7 @@ def choose_source(
     *,
     allowed: Collection[str] = (),
     promised: Mapping[str, int] | None = None,
+    expected: Mapping[str, int] | None = None,
     reserve_mib: int = RESERVE_MIB,
 ) -> Place:
     """Which copy of a template is cloned, and on which node the clone is to be. Raises TemplateMissing, NoCapacity."""
@@ -119,7 +122,7 @@ def choose_source(
     reachable = {copy.node for copy in awake or copies}
     if any(copy.shared for copy in awake):
         reachable |= set(nodes)
-    node = choose_node(nodes, memory_mib, reachable=reachable, allowed=allowed, promised=promised, reserve_mib=reserve_mib)
+    node = choose_node(nodes, memory_mib, reachable=reachable, allowed=allowed, promised=promised, expected=expected, reserve_mib=reserve_mib)
     here = [copy for copy in awake if copy.node == node]
     return Place((here or [copy for copy in awake if copy.shared])[0], node)
 

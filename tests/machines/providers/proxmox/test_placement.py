@@ -44,6 +44,13 @@ def test_a_place_is_one_that_can_be(
         assert node.free_mib - reserve - promised.get(place.node, 0) >= memory
 
 
+def test_machines_that_are_off_send_others_elsewhere_and_fill_no_node() -> None:
+    nodes = {name: NodeLine(name, True, 8, 32_000, 20_000) for name in "ab"}
+    assert choose_node(nodes, 4000, reachable=nodes) == "a"
+    assert choose_node(nodes, 4000, reachable=nodes, expected={"a": 4000}) == "b"
+    assert choose_node(nodes, 4000, reachable=nodes, expected={"a": 40_000, "b": 30_000}) == "b"
+
+
 @given(
     st.lists(st.builds(StorageLine, NAMES, NAMES, st.sampled_from(["dir", "lvmthin"]), st.booleans(), st.booleans(), st.just(frozenset({"images"})), MEMORY)),
     MEMORY,
