@@ -71,7 +71,9 @@ class ClusterForm(forms.ModelForm):
     networks = Lines(
         label=_("Networks"),
         required=False,
-        help_text=_("Ranges that machines have their addresses in, such as 10.20.0.0/16, one a line. The portal connects to no other address that a guest tells."),
+        help_text=_(
+            "Ranges that machines have their addresses in, such as 10.20.0.0/16, one a line. The portal connects to no other address that a guest tells."
+        ),
     )
 
     class Meta:

@@ -8,12 +8,18 @@ made by the provider is trusted.
 import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
+
+from django.utils.translation import gettext as _
+
+from .refusal import Refused
 
 SSH_PORT = 22
 RDP_PORT = 3389
 
 Claims = Iterable[Mapping[str, Any]]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class NoAddress(Exception):
@@ -36,7 +42,7 @@ def rdp_address(endpoints: Claims, networks: Iterable[str], disputed: frozenset[
 
 
 def _service(service: str, port: int, endpoints: Claims, networks: Iterable[str], disputed: frozenset[str]) -> tuple[str, int]:
-    allowed = [ipaddress.ip_network(network) for network in networks]
+    allowed = believable(networks)
     claimed = False
     for endpoint in sorted(endpoints, key=lambda one: (one["source"] != "forward", one["service"] != service, one["source"] != "arp")):
         if endpoint["service"] not in {service, "guest"}:
@@ -71,6 +77,26 @@ def disputes(claims: Mapping[int, Claims]) -> dict[int, frozenset[str]]:
                 if machine != holder:
                     doubted[machine].add(host)
     return {machine: frozenset(hosts) for machine, hosts in doubted.items()}
+
+
+def network(text: str) -> Network:
+    """The range that was entered. Raises Refused."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        with suppress(ValueError):
+            meant = {"text": text, "network": ipaddress.ip_network(text, strict=False)}
+            raise Refused(_("“%(text)s” is an address in %(network)s. Enter the network itself.") % meant, code="bad_network") from error
+        raise Refused(_("“%(text)s” is not a network, such as 10.20.0.0/16.") % {"text": text[:100]}, code="bad_network") from error
+
+
+def believable(networks: object) -> list[Network]:
+    """`Cluster.networks`, without what is none: one mistake in it makes addresses of that cluster unbelieved, and keeps nobody from theirs."""
+    found: list[Network] = []
+    for text in networks if isinstance(networks, list | tuple) else ():
+        with suppress(ValueError):
+            found.append(ipaddress.ip_network(str(text)))
+    return found
 
 
 def literal(claim: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -21,7 +21,7 @@ from machines.providers.errors import ProviderError
 from machines.providers.types import Endpoint
 
 from . import gateway
-from .addresses import literal
+from .addresses import believable, literal
 from .feed import machine_topics, publish
 from .neighbours import hardware_address, stir, table
 from .refusal import Refused
@@ -96,7 +96,7 @@ class Locator:
         for pk in {machine.cluster_id for machine in machines}:
             if clusters[pk].config.get("active_scan") is True and time.monotonic() >= self._stirred.get(pk, 0.0):
                 self._stirred[pk] = time.monotonic() + STIR_SECONDS
-                stir(clusters[pk].networks)
+                stir([str(network) for network in believable(clusters[pk].networks)])
 
 
 def _is_due(machine: Machine, known: _Known) -> bool:

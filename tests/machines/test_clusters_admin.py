@@ -33,7 +33,7 @@ def form(**values):
     limits |= {"limit_create_per_node": 2, "limit_create_per_storage": 2, "limit_power_per_node": 4}
     told = {"kind": "proxmox", "name": "lab", "endpoints": "pve1.example.org\nhttps://pve2.example.org:8007/", "account": "labportal@pve!portal"}
     told |= {"new_secret": "open sesame", "tls": "fingerprint", "fingerprints": PRINT, "first_vmid": 5000, "last_vmid": 5999, "reserve_mib": 1024}
-    told |= {"nodes": "pve1, pve2", "pool": "labs", "template_copies": "9000: 9001 9002", "networks": "[]", "admin_users": "root@pam"}
+    told |= {"nodes": "pve1, pve2", "pool": "labs", "template_copies": "9000: 9001 9002", "networks": "", "admin_users": "root@pam"}
     return {**told, **limits, **values}
 
 
@@ -77,12 +77,24 @@ def test_settings_are_written_from_fields_and_shown_in_them(client, staff):
         ({"new_secret": ""}, "is missing"),
         ({"template_copies": "nine"}, "a number, a colon"),
         ({"storages": "local;rm"}, "is not a name on a cluster"),
+        ({"networks": "10.20.0.0/16\n192.0.2.5/24"}, "is an address in 192.0.2.0/24"),
+        ({"networks": "the lab"}, "is not a network"),
     ],
 )
 def test_wrong_settings_are_told_in_a_sentence(client, staff, wrong, sentence):
     response = client.post(ADD, form(**wrong))
     assert response.status_code == 200 and sentence in response.content.decode()
     assert not Cluster.objects.exists()
+
+
+@pytest.mark.parametrize("kind", ["proxmox", "libvirt"])
+def test_the_networks_of_a_cluster_are_networks(client, staff, kind):
+    add = f"/admin/machines/cluster/add/?kind={kind}"
+    assert "is an address in 192.0.2.0/24" in client.post(add, form(kind=kind, config="{}", networks="192.0.2.5/24")).content.decode()
+    assert client.post(add, form(kind=kind, config="{}", networks="10.20.0.0/16, 10.20.0.0/16\nfd00::/64")).status_code == 302
+    cluster = Cluster.objects.get()
+    assert cluster.networks == ["10.20.0.0/16", "fd00::/64"]
+    assert "10.20.0.0/16\nfd00::/64" in client.get(page(cluster)).content.decode()
 
 
 def test_a_stored_secret_goes_to_no_new_place(client, staff):

@@ -20,7 +20,7 @@ def staff(client):
 def cluster_form(**values):
     limits = {"limit_create": 4, "limit_power": 8, "limit_per_template": 4, "limit_booting": 0, "stop_deadline": 60}
     limits |= {"limit_create_per_node": 0, "limit_create_per_storage": 0, "limit_power_per_node": 0}
-    return {"name": "east", "kind": "libvirt", "config": "{}", "networks": "[]", **limits, **values}
+    return {"name": "east", "kind": "libvirt", "config": "{}", "networks": "", **limits, **values}
 
 
 def test_a_clusters_secret_is_written_and_never_shown(client, staff):

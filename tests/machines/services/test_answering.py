@@ -12,7 +12,7 @@ from machines.lifecycle import State
 from machines.models import Machine
 from machines.services import answering
 from machines.services.addresses import ForeignAddress, NoAddress, ssh_address
-from tests.factories import make_machine
+from tests.factories import make_cluster, make_machine
 
 
 @pytest.fixture
@@ -123,3 +123,13 @@ def test_a_forward_is_trusted_and_a_claim_only_inside_the_networks():
     for none in ([], [place("10.20.0.9", service="rdp")]):
         with pytest.raises(NoAddress):
             ssh_address(none, networks)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("typo", [["192.0.2.5/24"], ["the lab"], [None], 5, {"network": "10.20.0.0/16"}])
+def test_a_typo_in_the_networks_of_one_cluster_keeps_no_other_from_being_asked(listen, typo):
+    host, port = listen(b"SSH-2.0-x\r\n")
+    claim = {"service": "guest", "host": "192.0.2.7", "port": 0, "source": "agent"}
+    wrong = make_machine(cluster=make_cluster("east", networks=typo), state=State.RUNNING, endpoints=[claim])
+    machine = make_machine(cluster=make_cluster("west"), state=State.RUNNING, endpoints=[{"service": "ssh", "host": host, "port": port, "source": "forward"}])
+    assert answering.Prober().look([wrong.cluster_id, machine.cluster_id]) == 1
