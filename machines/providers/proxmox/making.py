@@ -126,7 +126,13 @@ class Maker:
         found = self._guests.resources(FRESH_SECONDS)
         holders = self._holders(spec.template)
         node = choose_node(
-            found.nodes, spec.memory_mib, reachable=holders, allowed=self._nodes, promised=promised, expected=self._expected(found), reserve_mib=self._reserve
+            found.nodes,
+            spec.memory_mib,
+            reachable=holders,
+            allowed=self._nodes,
+            promised=self._ledger.promised(self._cluster),
+            expected=self._expected(found),
+            reserve_mib=self._reserve,
         )
         storage = choose_storage(found.storages, node, "rootdir", 1024 * (spec.disk_gib or containers.DISK_GIB), self._storages)
         given = containers.creation(spec, name=name, storage=storage, bridge=str(self._config.get("bridge") or ""))
