@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from accounts.models import User
 from accounts.services import audit
 from machines.lifecycle import State
-from machines.models import Cluster, ClusterReport, Machine, Operation, Template
+from machines.models import Cluster, ClusterReport, Machine, Operation, RealmIdentity, Template
 from machines.providers.errors import Unsupported
 from machines.providers.registry import provider_class
 
@@ -115,8 +116,11 @@ def read_mapping(cluster: Cluster, text: str) -> list[Line]:
     seen = {guest["ref"]: guest for guest in guests(cluster)}
     ours = set(Machine.objects.filter(cluster=cluster).exclude(ref="").values_list("ref", flat=True))
     lines: list[Line] = []
+    unknown = _("The portal knows nobody of this name.")
+    if cluster.config.get("realm_login") is True:
+        unknown = _("The portal knows nobody of this name. Whoever has the account has to sign in with it once.")
     for who, numbers in told.items():
-        owner = person_for(who)
+        owner = person_for(cluster, who)
         for number in numbers:
             ref = str(number)[:100]
             problem = ""
@@ -129,16 +133,33 @@ def read_mapping(cluster: Cluster, text: str) -> list[Line]:
             elif ref not in seen:
                 problem = _("The last look at the cluster saw no machine of this number that nobody has labelled.")
             elif owner is None:
-                problem = _("The portal knows nobody of this name.")
+                problem = unknown
             lines.append(Line(who, ref, seen.get(ref, {}).get("name", ""), owner, problem))
     return lines
 
 
-def person_for(who: str) -> User | None:
-    """By user name or address; a name of a realm, else, by what stands before the @."""
+def person_for(cluster: Cluster, who: str) -> User | None:
+    """Whose account of the cluster it is; else by user name or address. What stands before the @ is a user name only where
+    nobody signs in with accounts of the cluster: there it is an account, and maybe somebody else's."""
     people = User.objects.filter(is_active=True)
-    found = people.filter(username=who).first() or people.filter(email__iexact=who).exclude(email="").order_by("pk").first()
-    return found or people.filter(username=who.partition("@")[0]).first()
+    account, _at, number = who.rpartition("@")
+    elsewhere = {str(pk): pk for pk in Cluster.objects.values_list("pk", flat=True)}.get(number)
+    known = RealmIdentity.objects.filter(Q(userid=who, cluster=cluster) | Q(userid=account, cluster=elsewhere)).first()
+    if known is not None:
+        return people.filter(pk=known.user_id).first()
+    here = people.exclude(pk__in=RealmIdentity.objects.filter(userid__iexact=who).values("user"))  # of another cluster: an account of the same name
+    found = here.filter(username=who).first() or people.filter(email__iexact=who).exclude(email="").order_by("pk").first()
+    if found or cluster.config.get("realm_login") is True:
+        return found
+    return people.filter(username=who.partition("@")[0]).first()
+
+
+def name_of(cluster: Cluster, person: User) -> str:
+    """What `person_for` knows them by: their account of this cluster; that of another, with its number; their user name."""
+    accounts = sorted(person.realm_identities.all(), key=lambda identity: (identity.cluster_id != cluster.pk, identity.pk))
+    if not accounts:
+        return person.get_username()
+    return accounts[0].userid if accounts[0].cluster_id == cluster.pk else f"{accounts[0].userid}@{accounts[0].cluster_id}"
 
 
 def adopt_lines(cluster: Cluster, lines: Iterable[Line], *, acting_user: User) -> tuple[list[Machine], list[str]]:
@@ -157,6 +178,7 @@ def mapping(cluster: Cluster) -> dict[str, list[int | str]]:
     """The adopted machines that have an owner, as `read_mapping` takes them."""
     told: dict[str, list[int | str]] = {}
     owned = Machine.objects.filter(cluster=cluster, adopted=True, owner__isnull=False).exclude(ref="").exclude(state=State.DESTROYED)
-    for who, ref in owned.order_by("owner__username", "ref").values_list("owner__username", "ref"):
-        told.setdefault(who, []).append(int(ref) if ref.isdecimal() else ref)
+    for machine in owned.select_related("owner").prefetch_related("owner__realm_identities").order_by("owner__username", "ref"):
+        assert machine.owner
+        told.setdefault(name_of(cluster, machine.owner), []).append(int(machine.ref) if machine.ref.isdecimal() else machine.ref)
     return told

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from accounts.models import AuditEntry
+from accounts.models import AuditEntry, User
 from machines.lifecycle import Kind, State
-from machines.models import Cluster, Operation
+from machines.models import Cluster, Machine, Operation, RealmIdentity
 from machines.providers.types import Power
 from machines.services import adoption, gateway, inventory, requests
 from machines.services.refusal import Refused
-from tests.factories import make_user
+from tests.factories import make_cluster, make_user
 from tests.machines.providers.fakes import STRANGER, FakeMachine
 
 
@@ -129,3 +129,28 @@ def test_a_mapping_says_line_by_line_what_it_would_do(cluster, adopted, staff):
 def test_other_files_are_refused_with_a_sentence(cluster, text):
     with pytest.raises(Refused):
         adoption.read_mapping(cluster, text)
+
+
+def test_a_machine_goes_to_whom_the_clusters_account_belongs(cluster, adopted):
+    elsewhere = make_cluster("elsewhere")
+    other, here = make_user("ada@pve"), make_user(f"ada@pve@{cluster.pk}")
+    RealmIdentity.objects.create(user=other, cluster=elsewhere, userid="ada@pve")
+    assert adoption.person_for(cluster, "ada@pve") == adopted.owner  # the user ada: nobody signs in with accounts of this cluster
+    cluster.config["realm_login"] = True
+    assert adoption.person_for(cluster, "ada@pve") is None
+    RealmIdentity.objects.create(user=here, cluster=cluster, userid="ada@pve")
+    assert adoption.person_for(cluster, "ada@pve") == here
+    assert adoption.person_for(cluster, f"ada@pve@{elsewhere.pk}") == other
+    assert adoption.person_for(cluster, "ada") == adopted.owner
+    User.objects.filter(pk=here.pk).update(is_active=False)
+    assert adoption.person_for(cluster, "ada@pve") is None
+
+
+def test_what_was_exported_is_imported_for_the_same_people(cluster, adopted, world, staff):
+    elsewhere = make_cluster("elsewhere")
+    for owner, place in ((make_user("ada@pve"), elsewhere), (make_user(f"ada@pve@{cluster.pk}"), cluster), (make_user("sam@pve"), None)):
+        if place:
+            RealmIdentity.objects.create(user=owner, cluster=place, userid="ada@pve")
+        Machine.objects.filter(pk=adopted.pk).update(owner=owner)
+        ((name, refs),) = adoption.mapping(cluster).items()
+        assert refs == [101] and adoption.person_for(cluster, name) == owner
