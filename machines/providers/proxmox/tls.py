@@ -87,16 +87,6 @@ class Trust:
         return any(hmac.compare_digest(seen, allowed) for allowed in self.fingerprints)
 
 
-def ssl_context(config: Mapping[str, Any]) -> ssl.SSLContext:
-    """For other clients of the same cluster, such as a console's WebSocket; call `matches` after the handshake. Raises InvalidSpec."""
-    return Trust.of(config).context()
-
-
-def matches(der: bytes | None, config: Mapping[str, Any]) -> bool:
-    """Is the certificate (DER) a peer showed one that `config` trusts? Raises InvalidSpec."""
-    return Trust.of(config).matches(der)
-
-
 def fingerprint_of(host: str, port: int = 8006, seconds: float = CONNECT_SECONDS) -> str:
     """Of the certificate shown there now. Nothing is sent but the handshake, and nothing is trusted. Raises Unreachable."""
     try:

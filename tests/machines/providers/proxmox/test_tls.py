@@ -83,24 +83,24 @@ def test_new_settings_are_tried_at_once_although_the_old_ones_failed(connect, cl
 
 
 def test_the_name_must_fit_unless_the_certificate_is_pinned(cluster):
-    context = tls.ssl_context(cluster.config(tls="ca"))
+    context = tls.Trust.of(cluster.config(tls="ca")).context()
     with socket.create_connection(("127.0.0.1", cluster.port)) as plain, pytest.raises(ssl.SSLCertVerificationError):
         context.wrap_socket(plain, server_hostname="another.example.org")
     pinned = cluster.config(tls="fingerprint")
     with (
         socket.create_connection(("127.0.0.1", cluster.port)) as plain,
-        tls.ssl_context(pinned).wrap_socket(plain, server_hostname="another.example.org") as secured,
+        tls.Trust.of(pinned).context().wrap_socket(plain, server_hostname="another.example.org") as secured,
     ):
-        assert tls.matches(secured.getpeercert(binary_form=True), pinned)
+        assert tls.Trust.of(pinned).matches(secured.getpeercert(binary_form=True))
 
 
 def test_matching_after_a_handshake(cluster):
     der = der_of(cluster)
     pinned = cluster.config(tls="fingerprint")
-    assert tls.matches(der, pinned)
-    assert not tls.matches(der + b"x", pinned)
-    assert not tls.matches(None, pinned)
-    assert not tls.matches(b"", pinned)
+    assert tls.Trust.of(pinned).matches(der)
+    assert not tls.Trust.of(pinned).matches(der + b"x")
+    assert not tls.Trust.of(pinned).matches(None)
+    assert not tls.Trust.of(pinned).matches(b"")
     assert tls.of_der(der).replace(":", "").lower() == hashlib.sha256(der).hexdigest()
 
 
