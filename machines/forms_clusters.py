@@ -1,7 +1,6 @@
 """The settings of a cluster, as staff enter them."""
 
 import re
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -264,9 +263,9 @@ class ProxmoxForm(ClusterForm):
             self.add_error("ca", _("The authority's certificate is missing."))
             return
         try:
-            ssl.create_default_context(cadata=pem)
-        except (ssl.SSLError, ValueError):
-            self.add_error("ca", _("This is not a certificate in PEM: it begins with -----BEGIN CERTIFICATE-----."))
+            clusters_file.authority(pem)
+        except Refused as refusal:
+            self.add_error("ca", refusal.message)
 
     def _check_secret(self, told: dict[str, Any]) -> None:
         """What is stored belongs to an account at its places: it is sent nowhere else because somebody changed those."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,21 @@ def fingerprint(text: str) -> str:
     return ":".join(digits[place : place + 2] for place in range(0, 64, 2)).upper()
 
 
+def authority(pem: str) -> str:
+    """The certificate of an authority. Raises Refused."""
+    try:
+        ssl.create_default_context(cadata=pem)
+    except (ssl.SSLError, ValueError) as error:
+        raise Refused(_("This is not a certificate in PEM: it begins with -----BEGIN CERTIFICATE-----."), code="bad_authority") from error
+    return pem
+
+
 def load(path: str | Path) -> list[Cluster]:
     """Bring the rows of the clusters in the file in line with it; all or none. What else staff set
     up for them stays, and clusters that are not in it too. Raises Refused."""
     try:
-        told = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
+        told = json.loads(_read(str(path)))
+    except ValueError as error:
         raise Refused(_("%(path)s cannot be read: %(error)s") % {"path": path, "error": error}, code="bad_file") from error
     if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
         raise Refused(_("%(path)s is not a list of clusters.") % {"path": path}, code="bad_file")
@@ -71,7 +81,7 @@ def _put(told: dict[str, Any], number: int) -> Cluster:
         cluster = Cluster(kind=ClusterKind.PROXMOX, **PROXMOX_LIMITS)
     elif cluster.kind != ClusterKind.PROXMOX:
         raise Refused(_("%(name)s: there is a cluster of this name that is no Proxmox VE.") % {"name": name}, code="exists")
-    wanted = {**cluster.config, **config}
+    wanted = {"tls": "system", **cluster.config, **config}
     values = {"name": name, "config": wanted, "secret": secret, "terminal_password": terminal_password or cluster.terminal_password}
     if any(getattr(cluster, column) != value for column, value in values.items()):
         for column, value in values.items():
@@ -100,10 +110,22 @@ def _settings(told: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
 
 
 def _trust(told: dict[str, Any]) -> dict[str, Any]:
+    """Empty where the file says nothing: then it stays as staff set it."""
     if given := told.get("fingerprint"):
         each = given if isinstance(given, list) else [given]
         return {"tls": "fingerprint", "fingerprints": [fingerprint(str(text)) for text in each]}
-    if not told.get("verify_ssl", True):
+    if given := str(told.get("ca") or ""):
+        return {"tls": "ca", "ca": authority(given if "-----BEGIN" in given else _read(given))}
+    if "verify_ssl" not in told:
+        return {}
+    if not told["verify_ssl"]:
         message = _("Certificates are always checked. Give the cluster's “fingerprint” (SHA-256, shown by “pvenode cert info”) instead of “verify_ssl”: false.")
         raise Refused(message, code="not_verified")
     return {"tls": "system"}
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except (OSError, ValueError) as error:
+        raise Refused(_("%(path)s cannot be read: %(error)s") % {"path": path, "error": error}, code="bad_file") from error

@@ -6,6 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from machines.models import Cluster
+from tests.console.relay.websocket_server import certificate
 from tests.factories import make_cluster
 
 pytestmark = pytest.mark.django_db
@@ -49,6 +50,29 @@ def test_a_certificate_is_checked_by_its_fingerprint_or_not_at_all_loaded(load):
     assert not Cluster.objects.exists()
     load({**LAB, "verify_ssl": False, "fingerprint": "ab" * 32})
     assert Cluster.objects.get().config["fingerprints"] == [":".join(["AB"] * 32)]
+
+
+def test_whom_staff_trust_stays_where_the_file_says_nothing_of_it(load):
+    load(LAB)
+    for trusted in ({"tls": "fingerprint", "fingerprints": ["AB"]}, {"tls": "ca", "ca": "theirs"}):
+        Cluster.objects.update(config={**Cluster.objects.get().config, **trusted})
+        load(LAB)
+        assert Cluster.objects.get().config["tls"] == trusted["tls"]
+    load({**LAB, "verify_ssl": True})
+    assert Cluster.objects.get().config["tls"] == "system"
+
+
+def test_an_authority_is_given_as_text_or_as_a_file(load, tmp_path):
+    pem = tmp_path / "pve-root-ca.pem"
+    pem.write_text(certificate().pem)
+    for given in (certificate().pem, str(pem)):
+        load({**LAB, "ca": given})
+        assert Cluster.objects.get().config["tls"] == "ca" and Cluster.objects.get().config["ca"] == certificate().pem
+        Cluster.objects.all().delete()
+    for wrong in (str(tmp_path / "none"), "-----BEGIN CERTIFICATE-----\nhello"):
+        with pytest.raises(CommandError):
+            load({**LAB, "ca": wrong})
+    assert not Cluster.objects.exists()
 
 
 @pytest.mark.parametrize("wrong", [{"host": "http://x"}, {"user": "root", "token": ""}, {"token": ""}, {"token": "open", "user": "a@pve"}, {"name": "x" * 61}])
