@@ -7,6 +7,8 @@ from typing import Any
 
 from .errors import ProviderError
 
+SEVERAL = " + "  # between names of places
+
 
 class Power(StrEnum):
     ON = "on"
@@ -189,8 +191,8 @@ class TemplateInfo:
     username: str = ""  # the account the template expects, when it says so
     kind: str = "vm"  # or "container"
     seeded: bool = True  # user, password and key can be set in what is made of it
-    node: str = ""  # that has to do the cloning
-    storage: str = ""  # of its disk
+    node: str = ""  # that has to do the cloning; joined by SEVERAL where it may be one of some
+    storage: str = ""  # of its disk; likewise
 
 
 @dataclass(frozen=True, slots=True)

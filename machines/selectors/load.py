@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from machines.lifecycle import State
 from machines.models import Cluster, Machine, Operation, OperationState, TemplateKind
+from machines.providers.types import SEVERAL
 
 # A limit that was lowered because the cluster was overloaded grows by one in so many seconds.
 RECOVERY_SECONDS = 60
@@ -97,7 +98,8 @@ class Load:
 
     @property
     def full_places(self) -> list[Place]:
-        return [place for place, count in self.held.items() if count >= limit(self.cluster, place[0])]
+        # Of a template that is in several places each of them bears as much as one.
+        return [(sort, name) for (sort, name), count in self.held.items() if count >= limit(self.cluster, sort) * (1 + str(name).count(SEVERAL))]
 
     def held_back(self) -> Q:
         """The operations of this cluster that must wait."""

@@ -55,6 +55,9 @@ class Resources:
     nodes: Mapping[str, NodeLine]
     storages: tuple[StorageLine, ...]
 
+    def online(self, node: str) -> bool:
+        return node in self.nodes and self.nodes[node].online
+
     def shared(self, storage: str) -> bool:
         lines = [line for line in self.storages if line.name == storage]
         return bool(lines) and all(line.shared for line in lines)
