@@ -71,6 +71,7 @@ class Machine(models.Model):
     keeps_snapshots = models.BooleanField(default=True)  # its storage can; where not, reverting makes it anew
     endpoints = models.JSONField(default=list, blank=True)  # as dicts of providers.types.Endpoint
     address_seen_at = models.DateTimeField(null=True, blank=True)  # when the addresses in `endpoints` were last told
+    told_since = models.JSONField(default=dict, blank=True, editable=False)  # since when it tells each of its addresses, also over being off: ISO times
     seen_at = models.DateTimeField(null=True, blank=True)  # when what is under *seen* last changed
     misses = models.PositiveSmallIntegerField(default=0)  # whole inventories in a row without it
     answering_since = models.DateTimeField(null=True, blank=True)  # SSH answered since power-on: booted
