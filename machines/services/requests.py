@@ -302,7 +302,7 @@ def _end(operation: Operation, machine: Machine, *, acting_user: User | None) ->
     if operation.kind == Kind.SNAPSHOT:
         machine.snapshots.filter(name=operation.params["snapshot"], ready=False).delete()
     tell = operation_topics(operation)
-    if machine.state in (State.PENDING, State.PROVISIONING):
+    if machine.state in (State.PENDING, State.PROVISIONING) or (machine.state == State.REVERTING and machine.made_at is None):
         transitions.apply(machine, Event.FAIL, problem=_("Making this machine was cancelled."), code="cancelled", tell=tell)
     elif machine.power in ("on", "off"):
         transitions.apply(machine, Event.SETTLED_ON if machine.power == "on" else Event.SETTLED_OFF, tell=tell)

@@ -143,11 +143,16 @@ def ensure_reverted(work: Work) -> Outcome:
     machine, snapshot = work.machine, work.params.get("snapshot", "")
     if machine.adopted and not snapshot:
         raise InvalidSpec("adopted", message=_("This machine was there before the portal, which does not know how it was made."))
+    if _was_removed(work):
+        return ensure_created(work)
     if _ready(work).power is Power.ON:
         work.say(_("Switching it off: what is in its memory is thrown away as well."))
         return _pull_the_plug(work)
     if not snapshot:
         work.say(_("Bringing the disk back to how it was made."))
+        if "reverting" not in work.checkpoint:
+            work.checkpoint["reverting"] = True
+            work.commit()  # before the call: one that is gone afterwards was not lost
     else:
         work.say(_("Bringing the disk back to the snapshot “%(name)s”.") % {"name": snapshot})
     if outcome := work.once("reverted", lambda: work.provider.begin_revert(work.identity, machine.ref, gateway.spec(machine), snapshot)):
@@ -155,6 +160,15 @@ def ensure_reverted(work: Work) -> Outcome:
     # The guest's first boot is ahead of it again, with a new host key, unless the snapshot has one in it.
     kept = machine.snapshots.filter(name=snapshot).values_list("ssh_host_key", flat=True).first()
     return Done(machine={"ssh_host_key": kept or ""})
+
+
+def _was_removed(work: Work) -> bool:
+    """Whether this revert has removed the machine, because nothing was kept of its beginning. From then on it only has to be made."""
+    if "removed" not in work.checkpoint and "reverting" in work.checkpoint and work.look().presence is Presence.ABSENT:
+        work.task_error = None  # it told of the old one
+        work.checkpoint["removed"] = True
+        work.commit(machine={"ssh_host_key": "", "made_at": None})
+    return "removed" in work.checkpoint
 
 
 def ensure_snapshot(work: Work) -> Outcome:

@@ -46,7 +46,7 @@ class FakeMachine:
     snapshots: list[str] = field(default_factory=list)
     reverts: int = 0
     reboots: int = 0
-    keeps_snapshots: bool = True
+    keeps_snapshots: bool = True  # where not, a revert removes it
     deaf: bool = False  # does not hear the power button
     spec: MachineSpec | None = None
     endpoints: tuple[Endpoint, ...] = ()
@@ -229,7 +229,10 @@ class FakeProvider(Provider):
             def finish() -> None:
                 machine.reverts += 1
 
-            return self._work("revert", finish)
+            def remove() -> None:
+                self.world.machines.pop(ref, None)
+
+            return self._work("revert", finish if machine.keeps_snapshots else remove)
 
         return self._call("revert", revert)
 

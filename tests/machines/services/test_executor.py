@@ -209,3 +209,15 @@ def test_waiting_for_a_guest_takes_nothing_from_the_limits(cluster, world):
         requests.stop(machine, acting_user=None)
     executor.drain()
     assert Operation.objects.filter(state=OperationState.WAITING).count() == 2
+
+
+def test_a_revert_that_was_cancelled_when_the_machine_was_removed_says_so(cluster, world, carry_on):
+    world.slowness = 2
+    machine = made(cluster, world)
+    world.machines[machine.ref].keeps_snapshots = False
+    operation = carry_on(requests.revert(machine, acting_user=None), rounds=3)
+    assert "removed" in operation.checkpoint and operation.state == OperationState.WAITING
+    requests.cancel(operation, acting_user=None)
+    machine.refresh_from_db()
+    assert (machine.state, machine.problem_code) == (State.FAILED, "cancelled")
+    assert requests.retry(machine, acting_user=None).kind == Kind.PROVISION
