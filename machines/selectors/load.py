@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
-from machines.lifecycle import State
+from machines.lifecycle import Kind, State
 from machines.models import Cluster, Machine, Operation, OperationState, TemplateKind
 from machines.providers.types import SEVERAL
 
@@ -34,8 +34,8 @@ def limit(cluster: Cluster, sort: str) -> int:
     return int(min(most, eased["to"] + recovered))
 
 
-# Where work of one sort gets in each other's way, and which operations are there. A container that is
-# cloned is locked meanwhile, so that its clones can only be made one after the other.
+# Where machines that are made, or switched on and off, get in each other's way, and which operations are there. A
+# container that is cloned is locked meanwhile, so that its clones can only be made one after the other.
 _PLACES = {
     "template": "machine__template_id",
     "container": "machine__template_id",
@@ -43,17 +43,27 @@ _PLACES = {
     "storage": "machine__template__storage",
     "power node": "machine__node",
 }
-WHERE = ("machine__template_id", "machine__template__kind", "machine__template__node", "machine__template__storage", "machine__node")
+WHERE = (
+    "kind",
+    "machine__template_id",
+    "machine__template__kind",
+    "machine__template__ref",
+    "machine__template__node",
+    "machine__template__storage",
+    "machine__node",
+)
+_CLONING = (Kind.PROVISION, Kind.REVERT)  # a revert may make it anew
 Place = tuple[str, int | str]  # sort and name
 
 
-def places(cluster: Cluster, slot: str, template: int, kind: str, template_node: str, storage: str, node: str) -> list[Place]:
+def places(cluster: Cluster, slot: str, kind: str, template: int, template_kind: str, ref: str, template_node: str, storage: str, node: str) -> list[Place]:
     """The places with a limit where an operation with these columns (`WHERE`) works."""
     if slot in ("power", "boot"):
         return [("power node", node)] if node and cluster.limit_power_per_node else []
-    if slot != "create":
+    if slot != "create" or kind not in _CLONING:
         return []
-    found: list[Place] = [("container" if kind == TemplateKind.CONTAINER else "template", template)]
+    # What is made of an OS template does not lock it: only of a container that is a template the ref is a number.
+    found: list[Place] = [("container" if template_kind == TemplateKind.CONTAINER and ref.isdecimal() else "template", template)]
     if template_node and cluster.limit_create_per_node:
         found.append(("node", template_node))
     if storage and cluster.limit_create_per_storage:
@@ -108,8 +118,8 @@ class Load:
             return here
         waits = here & Q(slot__in=self.full_slots)
         for sort, name in self.full_places:
-            slots = ["power", "boot"] if sort == "power node" else ["create"]
-            waits |= here & Q(slot__in=slots, **{_PLACES[sort]: name})
+            works_there = Q(slot__in=["power", "boot"]) if sort == "power node" else Q(slot="create", kind__in=_CLONING)
+            waits |= here & works_there & Q(**{_PLACES[sort]: name})
         if self.cluster.maintenance:
             waits |= here & Q(started_at=None)
         return waits

@@ -20,7 +20,8 @@ def template():
 
 
 def operation(template, **fields):
-    fields = {"kind": Kind.START, "slot": "boot", "state": "queued", **fields}
+    fields = {"slot": "boot", "state": "queued", **fields}
+    fields.setdefault("kind", Kind.PROVISION if fields["slot"] == "create" else Kind.START)
     return make_operation(make_machine(template=template, state=State.STARTING), **fields)
 
 

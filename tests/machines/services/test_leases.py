@@ -162,7 +162,11 @@ def test_limits_of_a_cluster(cluster, world, limits, kind, slot, admitted):
         ({"limit_create_per_node": 2}, {}, Kind.PROVISION, 4),
         ({"limit_create_per_storage": 3}, {"storage": "shared"}, Kind.PROVISION, 3),
         ({"limit_create_per_node": 2, "limit_create_per_storage": 1}, {"node": "pve1", "storage": "shared"}, Kind.PROVISION, 1),
-        ({}, {"kind": "container"}, Kind.PROVISION, 1),
+        ({}, {"kind": "container", "ref": "9100"}, Kind.PROVISION, 1),
+        ({}, {"kind": "container", "ref": "9100"}, Kind.REVERT, 1),  # it may be made anew
+        ({}, {"kind": "container", "ref": "9100"}, Kind.DESTROY, 4),
+        ({}, {"kind": "container", "ref": "local:vztmpl/debian-12.tar.zst"}, Kind.PROVISION, 4),  # nothing of it is locked
+        ({"limit_create_per_node": 2}, {"node": "pve1"}, Kind.SNAPSHOT, 4),  # not the work of that node
         ({"limit_power_per_node": 2}, {}, Kind.START, 2),
     ],
 )
@@ -173,7 +177,7 @@ def test_limits_of_the_places_of_a_cluster(cluster, limits, template, kind, admi
         row.save()
     for _ in range(5):
         machine = make_machine(template=cluster.templates.get(), state=State.STARTING, node="pve2")
-        make_operation(machine, kind=kind, slot="create" if kind == Kind.PROVISION else "boot")
+        make_operation(machine, kind=kind, slot="boot" if kind == Kind.START else "create")
     batch = leases.claim(8)
     assert len(batch) == admitted and leases.claim(8) == []
 

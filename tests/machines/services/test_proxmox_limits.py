@@ -72,3 +72,9 @@ def test_a_template_with_copies_is_cloned_on_each_of_their_nodes(connect):
     ask_for(row, *["9000"] * 6)
     assert row.templates.get(ref="9000").node == "pve1 + pve2"
     assert under_way() == ["9000"] * 4
+
+
+def test_containers_are_cloned_one_by_one_and_made_of_an_os_template_at_once(connect):
+    row = connect()
+    ask_for(row, "9100", "9100", OS_TEMPLATE, OS_TEMPLATE, OS_TEMPLATE)
+    assert under_way() == ["9100", *[OS_TEMPLATE] * 3]
