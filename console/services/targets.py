@@ -9,9 +9,8 @@ from console.services.tickets import refusal
 from machines.models import Machine
 from machines.providers.errors import NotRunning, ProviderError, Transient, Unsupported
 from machines.providers.types import ConsoleKind, ConsoleTarget
-from machines.selectors.claims import claims
 from machines.services import gateway
-from machines.services.addresses import ForeignAddress, NoAddress, disputes, ssh_address
+from machines.services.addresses import ForeignAddress, NoAddress, disputed, ssh_address
 
 
 def screen(machine: Machine, *, view_only: bool) -> VncTarget:
@@ -27,8 +26,7 @@ def shell(machine: Machine) -> SshTarget:
     if not can_sign_in(machine):
         raise refusal("no_terminal")
     try:
-        disputed = disputes(claims([machine.cluster_id]).get(machine.cluster_id, {})).get(machine.pk, frozenset())
-        host, port = ssh_address(machine.endpoints, machine.cluster.networks, disputed)
+        host, port = ssh_address(machine.endpoints, machine.cluster.networks, disputed(machine))
     except NoAddress as error:
         raise refusal("no_address") from error
     except ForeignAddress as error:

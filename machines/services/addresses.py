@@ -1,24 +1,32 @@
 """Which of a machine's addresses are believed.
 
 What a guest says about its address is a claim: only literal addresses inside the networks of its
-cluster are connected to, and none that another machine of the cluster claims as well. A forward
-made by the provider is trusted.
+cluster are connected to, and none that another machine, of whatever cluster, has the better claim to.
+A forward made by the provider is trusted.
 """
 
 import ipaddress
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
+
+from machines.models import Machine
+from machines.selectors.claims import Claims, claims
 
 from .refusal import Refused
 
 SSH_PORT = 22
 RDP_PORT = 3389
 
-Claims = Iterable[Mapping[str, Any]]
+FRESH_SECONDS = 600  # a claim that was not told again for so long gives way to one that was
+
+Endpoints = Iterable[Mapping[str, Any]]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -30,18 +38,18 @@ class ForeignAddress(Exception):
     """The machine claims addresses only that are outside the networks of its cluster, or another's too."""
 
 
-def ssh_address(endpoints: Claims, networks: Iterable[str], disputed: frozenset[str] = frozenset()) -> tuple[str, int]:
+def ssh_address(endpoints: Endpoints, networks: Iterable[str], disputed: frozenset[str] = frozenset()) -> tuple[str, int]:
     """Host and port of a machine's SSH, from `Machine.endpoints` and `Cluster.networks`, without the
     addresses in `disputed`. Raises NoAddress, ForeignAddress."""
     return _service("ssh", SSH_PORT, endpoints, networks, disputed)
 
 
-def rdp_address(endpoints: Claims, networks: Iterable[str], disputed: frozenset[str] = frozenset()) -> tuple[str, int]:
+def rdp_address(endpoints: Endpoints, networks: Iterable[str], disputed: frozenset[str] = frozenset()) -> tuple[str, int]:
     """The same for its remote desktop."""
     return _service("rdp", RDP_PORT, endpoints, networks, disputed)
 
 
-def _service(service: str, port: int, endpoints: Claims, networks: Iterable[str], disputed: frozenset[str]) -> tuple[str, int]:
+def _service(service: str, port: int, endpoints: Endpoints, networks: Iterable[str], disputed: frozenset[str]) -> tuple[str, int]:
     allowed = believable(networks)
     claimed = False
     for endpoint in sorted(endpoints, key=lambda one: (one["source"] != "forward", one["service"] != service, one["source"] != "arp")):
@@ -58,25 +66,40 @@ def _service(service: str, port: int, endpoints: Claims, networks: Iterable[str]
     raise ForeignAddress if claimed else NoAddress
 
 
-def disputes(claims: Mapping[int, Claims]) -> dict[int, frozenset[str]]:
-    """By machine, the addresses that are not believed of it, as another machine claims them too. Where the
-    network itself ("arp") says that an address is one machine's alone, that one is believed."""
-    claimants: defaultdict[str, dict[int, bool]] = defaultdict(dict)
-    for machine, endpoints in claims.items():
-        for endpoint in endpoints:
+def disputed(machine: Machine) -> frozenset[str]:
+    """The addresses that are not believed of this machine, see `disputes`."""
+    if all(endpoint["source"] == "forward" for endpoint in machine.endpoints):
+        return frozenset()
+    return disputes(claims()).get(machine.pk, frozenset())
+
+
+def disputes(told: Iterable[Claims]) -> dict[int, frozenset[str]]:
+    """By machine, the addresses that are not believed of it, as another machine claims them too. It is believed of the one
+    that the network itself has there ("arp"); else of the one that told it lately; else of the one that had it first. Else of none."""
+    fresh = timezone.now() - timedelta(seconds=FRESH_SECONDS)
+    claimants: defaultdict[str, dict[int, tuple[bool, bool, float]]] = defaultdict(dict)
+    for one in told:
+        allowed = believable(one.networks)
+        for endpoint in one.endpoints:
             address = literal(str(endpoint["host"])) if endpoint["service"] != "mac" and endpoint["source"] != "forward" else None
-            if address:
+            if address and any(address in network for network in allowed):
+                worth = endpoint["source"] == "arp", one.at is None or one.at > fresh, -_moment(one, str(address))
                 known = claimants[str(address)]
-                known[machine] = known.get(machine, False) or endpoint["source"] == "arp"
+                known[one.machine] = max(worth, known.get(one.machine, worth))
     doubted: defaultdict[int, set[str]] = defaultdict(set)
     for host, machines in claimants.items():
-        seen = [machine for machine, by_network in machines.items() if by_network]
-        holder = seen[0] if len(seen) == 1 else None
-        if len(machines) > 1:
-            for machine in machines:
-                if machine != holder:
-                    doubted[machine].add(host)
+        best = max(machines.values())
+        holders = [machine for machine, worth in machines.items() if worth == best]
+        for machine in machines:
+            if holders != [machine]:
+                doubted[machine].add(host)
     return {machine: frozenset(hosts) for machine, hosts in doubted.items()}
+
+
+def _moment(told: Claims, host: str) -> float:
+    """Since when it tells the address; the end of time where nobody noted that."""
+    noted = (told.since or {}).get(host)
+    return datetime.fromisoformat(noted).timestamp() if noted else math.inf
 
 
 def network(text: str) -> Network:

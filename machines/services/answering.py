@@ -77,7 +77,7 @@ class Prober:
             if waited[mark] > now or len(found) == AT_ONCE:
                 continue
             if doubted is None:
-                doubted = {pk: hosts for told in claims(clusters).values() for pk, hosts in disputes(told).items()}
+                doubted = disputes(claims())
             with suppress(NoAddress, ForeignAddress):
                 found[machine.pk] = machine, ssh_address(machine.endpoints, machine.cluster.networks, doubted.get(machine.pk, frozenset()))
             age = (timezone.now() - machine.state_since).total_seconds()

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -69,7 +69,7 @@ class Locator:
         asked = {cluster.pk: cluster for cluster in _asked(clusters)}
         # Only where an inventory was taken since: it is quicker, and it brings the forwards.
         on = Machine.objects.filter(cluster_id__in=asked, state=State.RUNNING, state_since__lt=F("cluster__seen_at"))
-        columns = ("key", "name", "ref", "node", "cluster", "owner", "state_since", "address_asked_at", "address_seen_at", "endpoints")
+        columns = ("key", "name", "ref", "node", "cluster", "owner", "state_since", "address_asked_at", "address_seen_at", "endpoints", "told_since")
         known, due = dict[Mark, _Known](), defaultdict[tuple[int, str], list[Machine]](list)
         for machine in on.only(*columns).order_by("-state_since"):
             if any(endpoint["source"] == "forward" for endpoint in machine.endpoints):
@@ -145,14 +145,20 @@ def _keep(machine: Machine, claims: Iterable[Endpoint]) -> bool:
         return False  # what it said before is told with its age
     same = Machine.objects.filter(pk=machine.pk, state=State.RUNNING, state_since=machine.state_since)
     now = timezone.now()
+    told = {"address_seen_at": now, "told_since": _told_since(machine, endpoints, now)}
     if endpoints == machine.endpoints:
-        same.update(address_seen_at=now)
+        same.update(**told)
         return False
     with transaction.atomic():
-        if not same.update(endpoints=endpoints, seen_at=now, address_seen_at=now):
+        if not same.update(endpoints=endpoints, seen_at=now, **told):
             return False
         publish(*machine_topics(machine))
     return True
+
+
+def _told_since(machine: Machine, endpoints: Iterable[Mapping[str, Any]], now: datetime) -> dict[str, str]:
+    addresses = [str(address) for end in endpoints if end["service"] != "mac" and (address := literal(end["host"]))]
+    return {address: machine.told_since.get(address) or now.isoformat() for address in addresses}
 
 
 def _usable(claimed: Iterable[Endpoint]) -> list[dict[str, Any]]:

@@ -7,9 +7,8 @@ from django.utils.translation import gettext as _
 
 from machines.lifecycle import State
 from machines.models import Machine
-from machines.selectors.claims import claims
 
-from .addresses import ForeignAddress, NoAddress, disputes, rdp_address
+from .addresses import ForeignAddress, NoAddress, disputed, rdp_address
 from .refusal import Refused
 
 _USERNAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
@@ -21,9 +20,8 @@ def rdp_file(machine: Machine) -> str:
         raise Refused(_("Machines of this template have no remote desktop. Use screen and terminal."), code="no_rdp")
     if machine.state != State.RUNNING:
         raise Refused(_("The machine is not on. Start it, and then get the file again."), code="machine_off")
-    doubted = disputes(claims([machine.cluster_id]).get(machine.cluster_id, {})).get(machine.pk, frozenset())
     try:
-        host, port = rdp_address(machine.endpoints, machine.cluster.networks, doubted)
+        host, port = rdp_address(machine.endpoints, machine.cluster.networks, disputed(machine))
     except NoAddress:
         raise Refused(_("The machine has no address yet. Wait until it has started, and look again."), code="no_address") from None
     except ForeignAddress:

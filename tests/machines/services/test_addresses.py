@@ -1,10 +1,12 @@
 """A guest that lies about its address is not connected to, and is in no file."""
 
 import ipaddress
+from datetime import timedelta
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,10 +14,11 @@ from accounts.models import Role
 from machines.lifecycle import State
 from machines.models import Cluster, Machine, Template
 from machines.providers.types import Endpoint
+from machines.selectors.claims import Claims
 from machines.services import locating, neighbours, rdp
 from machines.services.addresses import ForeignAddress, NoAddress, disputes, rdp_address, ssh_address
 from machines.services.refusal import Refused
-from tests.factories import make_machine, make_user
+from tests.factories import make_cluster, make_machine, make_template, make_user
 
 NETWORK = "10.20.0.0/16"
 LIES = [
@@ -53,7 +56,7 @@ def test_whatever_is_claimed_only_the_clusters_own_network_is_connected_to(claim
 
 @given(st.dictionaries(st.integers(0, 5), st.lists(claim, max_size=6), max_size=6))
 def test_no_address_is_believed_of_two_machines(claims):
-    doubted = disputes(claims)
+    doubted = disputes(Claims(machine, endpoints, [NETWORK]) for machine, endpoints in claims.items())
     believed = []
     for machine, endpoints in claims.items():
         try:
@@ -63,10 +66,37 @@ def test_no_address_is_believed_of_two_machines(claims):
     assert len(believed) == len(set(believed))
 
 
+def doubts(*machines, at=None):
+    """By machine, counted from 1, each with the endpoints it tells."""
+    return disputes(Claims(number, endpoints, [NETWORK], at) for number, endpoints in enumerate(machines, 1))
+
+
 def test_the_network_says_whose_an_address_is():
-    assert disputes({1: [told("10.20.0.7")], 2: [told("10.20.0.7")]}) == {1: {"10.20.0.7"}, 2: {"10.20.0.7"}}
-    assert disputes({1: [told("10.20.0.7"), told("10.20.0.7", "arp")], 2: [told("10.20.0.7")]}) == {2: {"10.20.0.7"}}
-    assert disputes({1: [told("10.20.0.7", "arp")], 2: [told("10.20.0.7", "arp")]}) == {1: {"10.20.0.7"}, 2: {"10.20.0.7"}}
+    assert doubts([told("10.20.0.7")], [told("10.20.0.7")]) == {1: {"10.20.0.7"}, 2: {"10.20.0.7"}}
+    assert doubts([told("10.20.0.7"), told("10.20.0.7", "arp")], [told("10.20.0.7")]) == {2: {"10.20.0.7"}}
+    assert doubts([told("10.20.0.7", "arp")], [told("10.20.0.7", "arp")]) == {1: {"10.20.0.7"}, 2: {"10.20.0.7"}}
+
+
+def since(seconds):
+    return timezone.now() - timedelta(seconds=seconds)
+
+
+def test_whoever_claims_the_addresses_of_others_takes_them_from_nobody():
+    neighbours = [f"10.20.0.{number}" for number in range(10, 18)]
+    honest = [Claims(number, [told(host)], [NETWORK], since(30), {host: since(3600).isoformat()}) for number, host in enumerate(neighbours)]
+    liar = Claims(99, [told(host) for host in neighbours], [NETWORK], since(5), {host: since(60).isoformat() for host in neighbours})
+    assert disputes([liar, *honest]) == {99: frozenset(neighbours)}
+
+
+def test_a_silent_guest_does_not_keep_the_next_holder_from_its_address():
+    before = Claims(1, [told("10.20.0.7")], [NETWORK], since(3600), {"10.20.0.7": since(9999).isoformat()})
+    now = Claims(2, [told("10.20.0.7")], [NETWORK], since(30), {"10.20.0.7": since(60).isoformat()})
+    assert disputes([before, now]) == {1: {"10.20.0.7"}}
+    assert disputes([before]) == {}
+
+
+def test_what_is_outside_of_a_clusters_networks_is_disputed_by_nobody_there():
+    assert disputes([Claims(1, [told("10.20.0.7")], [NETWORK]), Claims(2, [told("10.20.0.7")], ["10.30.0.0/16"])]) == {}
 
 
 @given(st.lists(st.builds(Endpoint, services, hosts, st.integers(0, 70000), sources), max_size=60))
@@ -137,9 +167,16 @@ def test_no_file_leads_to_a_lie(desktop, lie):
     assert answer.status_code == 409 and b"full address" not in answer.content
 
 
-def test_no_file_leads_to_an_address_that_another_machine_has_too(desktop):
-    make_machine(template=desktop.template, state=State.RUNNING, endpoints=[told("10.20.0.7")])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_no_file_leads_to_an_address_that_another_machine_had_before(desktop, elsewhere):
+    template = make_template(make_cluster("elsewhere", networks=[NETWORK])) if elsewhere else desktop.template
+    other = make_machine(template=template, state=State.RUNNING, endpoints=[told("10.20.0.7")])
     assert fetch(desktop).status_code == 409
+    for machine, seconds in ((desktop, 60), (other, 600)):
+        Machine.objects.filter(pk=machine.pk).update(told_since={"10.20.0.7": since(seconds).isoformat()})
+    assert fetch(desktop).status_code == 409
+    Machine.objects.filter(pk=desktop.pk).update(told_since={"10.20.0.7": since(700).isoformat()})
+    assert fetch(desktop).status_code == 200
 
 
 @pytest.mark.parametrize("change", [{"state": State.STOPPED}, {"endpoints": []}])

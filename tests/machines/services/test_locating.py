@@ -63,6 +63,26 @@ def test_a_machine_is_asked_about_now_and_then_and_what_says_the_same_writes_not
     assert hosts(machine) == ["10.20.0.8"]
 
 
+def test_since_when_an_address_is_told_is_kept_as_long_as_it_is_told(cluster, world, machine, monkeypatch):
+    def told_since():
+        locating.Locator().look([cluster.pk])
+        machine.refresh_from_db()
+        return machine.told_since
+
+    first = told_since()[GUEST.host]
+    inventory.look(cluster, gateway.provider_for(cluster))
+    world.machines[machine.ref].power = Power.OFF
+    inventory.look(cluster, gateway.provider_for(cluster))
+    assert hosts(machine) == [] and machine.told_since == {GUEST.host: first}
+    Machine.objects.update(state=State.RUNNING, power="on", state_since=timezone.now() - timedelta(minutes=1))
+    world.machines[machine.ref].power = Power.ON
+    inventory.look(cluster, gateway.provider_for(cluster))
+    Machine.objects.update(state_since=timezone.now() - timedelta(minutes=1))
+    assert told_since() == {GUEST.host: first}
+    world.machines[machine.ref].addresses = (Endpoint("guest", "10.20.0.8", source="lease"),)
+    assert list(told_since()) == ["10.20.0.8"]
+
+
 def test_a_machine_with_a_forward_or_without_an_inventory_since_it_is_on_is_not_asked_about(cluster, world, machine):
     Machine.objects.filter(pk=machine.pk).update(state_since=timezone.now() + timedelta(seconds=1))
     locating.Locator().look([cluster.pk])
