@@ -92,11 +92,13 @@ class Provider(ABC):
     @abstractmethod
     def begin_revert(self, identity: MachineIdentity, ref: str, spec: MachineSpec, snapshot: str = "") -> TaskRef | None:
         """Throw away what changed since `snapshot`, or since the machine was made where that
-        is empty. The machine is off first and off afterwards. Other snapshots stay."""
+        is empty. The machine is off first and off afterwards. Other snapshots stay. Where nothing was
+        kept of how it was made it is removed, and no more: the caller sees that it is gone and makes it again."""
 
     @abstractmethod
     def begin_destroy(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
-        """Remove the machine with its disks, seed and snapshots, on or off."""
+        """Remove the machine with its disks, seed and snapshots, on or off. Called again after each
+        task it answers, until there is none: one that is on may have to be switched off first."""
 
     def close(self) -> None:  # noqa: B027 - having nothing to give back is fine
         """Give connections back."""

@@ -27,10 +27,10 @@ class Maker:
         self._ours = numbers(config)
         self._never_linked: set[str] = set()  # templates whose storage makes full copies only
 
-    def begin(self, identity: MachineIdentity, vmid: int, spec: MachineSpec, call: Call | None = None) -> TaskRef | None:
-        """`call`: what `plan` said. Raises TemplateMissing, NoCapacity, AlreadyThere, Busy, OutcomeUnknown …"""
+    def begin(self, identity: MachineIdentity, vmid: int, spec: MachineSpec) -> TaskRef | None:
+        """Raises TemplateMissing, NoCapacity, AlreadyThere, Busy, OutcomeUnknown …"""
         try:
-            return self._send(call or self.plan(identity, vmid, spec), spec)
+            return self._send(self.plan(identity, vmid, spec), spec)
         except CannotLink:
             self._never_linked.add(spec.template)
             return self._send(self.plan(identity, vmid, spec), spec)

@@ -28,7 +28,7 @@ from machines.providers.types import (
 )
 
 from . import access, addresses, adoption, consoles, machines, resources
-from .answers import AlreadyRunning, AlreadyThere, Forbidden, NotThere, task_error, warnings
+from .answers import AlreadyRunning, AlreadyThere, Forbidden, NotThere
 from .client import Client
 from .configs import require_sizes, storage_of
 from .configuring import Configurer
@@ -41,8 +41,6 @@ from .tasks import Tasks, task_ref
 from .templates import list_templates
 
 SHUTDOWN_SECONDS = 600  # how long Proxmox VE waits for the guest; the caller has a deadline of its own
-STOP_SECONDS = 10.0  # waited for in the call that destroys
-REMOVE_SECONDS = 30.0  # waited for in the call that makes a machine anew
 ENDPOINTS_SECONDS = 3.0
 OVERRULES_SHUTDOWN = (8, 2)
 
@@ -162,18 +160,17 @@ class ProxmoxProvider(Provider):
         try:
             status = self._client.get(f"{guest.path}/status/current")
             if isinstance(status, dict) and status.get("status") == "running":
-                stopping = self._force_off(guest)
-                if stopping is not None:
-                    try:
-                        self._tasks.exit_status(stopping, STOP_SECONDS)
-                    except Busy:
-                        return stopping  # and after that, the caller will see that it is still there
-            task = self._remove(guest)
+                if (guest := self._guests.ours_or_none(identity, ref)) is None:
+                    return None
+                if (stopping := self._force_off(guest)) is not None:
+                    return stopping
+            self._guests.forget(vmid_of(ref))  # meanwhile the number may have become somebody else's
+            guest = self._guests.ours_or_none(identity, ref)
+            return self._remove(guest) if guest else None
         except NotThere as error:
             raise Busy(error.detail, message="The machine is on its way to another node of the cluster.") from error
         finally:
-            self._guests.forget(guest.vmid)
-        return task
+            self._guests.forget(vmid_of(ref))
 
     def _remove(self, guest: Guest) -> TaskRef | None:
         """Nothing but what its configuration names: others may have volumes with its number."""
@@ -248,26 +245,22 @@ class ProxmoxProvider(Provider):
                 raise TaskFailed(f"no snapshot {snapshot}", message="The machine has no such snapshot any more.")
             if any(own_name(name) for name in kept):
                 raise TaskFailed("no baseline", message="The snapshot of the machine's beginning is gone. Delete its other snapshots to have it made anew.")
-            return self._make_anew(identity, guest, spec)
+            return self._remove_to_make_anew(identity, guest, spec)
 
         return self._on(identity, ref, revert)
 
-    def _make_anew(self, identity: MachineIdentity, guest: Guest, spec: MachineSpec) -> TaskRef | None:
-        """Where nothing was kept of its beginning. There is room for it, and it is ours, before the old one goes."""
-        call = self._maker.plan(identity, guest.vmid, spec)
+    def _remove_to_make_anew(self, identity: MachineIdentity, guest: Guest, spec: MachineSpec) -> TaskRef | None:
+        """Where nothing was kept of its beginning. There is room for a new one, and it is ours, before the old one goes."""
+        self._maker.plan(identity, guest.vmid, spec)
         self._guests.forget(guest.vmid)
         guest = self._guests.ours(identity, str(guest.vmid), current=True)
         status = self._client.get(f"{guest.path}/status/current")
         if not isinstance(status, dict) or status.get("status") != "stopped":
             raise Busy("it is on", message="The machine was switched on meanwhile. Shut it down first.")
-        if (task := self._remove(guest)) is not None:
-            exitstatus = self._tasks.exit_status(task, REMOVE_SECONDS)
-            if warnings(exitstatus):
-                self._report_leaks(task)
-            elif error := task_error(exitstatus):
-                raise error
-        self._guests.forget(guest.vmid)
-        return self._maker.begin(identity, guest.vmid, spec, call)
+        try:
+            return self._remove(guest)
+        finally:
+            self._guests.forget(guest.vmid)
 
     def snapshots(self, identity: MachineIdentity, ref: str) -> list[SnapshotInfo]:
         return self._on(identity, ref, lambda guest: own_snapshots(listed(self._client, guest)))

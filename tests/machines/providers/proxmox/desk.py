@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from machines.providers.proxmox import ProxmoxProvider
-from machines.providers.types import MachineIdentity, MachineSpec, Power, ProviderSettings, Seed, Sighting, TaskRef, TaskState, TaskStatus
+from machines.providers.types import MachineIdentity, MachineSpec, Power, Presence, ProviderSettings, Seed, Sighting, TaskRef, TaskState, TaskStatus
 from tests.machines.providers.lab import until
 from tests.proxmox.running import RunningCluster
 
@@ -93,6 +93,12 @@ class Machine:
     def start(self) -> None:
         self.desk.settle(self.desk.provider.begin_start(*self.place))
         assert self.find().power is Power.ON
+
+    def remake(self) -> None:
+        """Revert it where nothing was kept of its beginning."""
+        self.desk.settle(self.desk.provider.begin_revert(*self.place, self.spec))
+        assert self.find().presence is Presence.ABSENT
+        self.desk.settle(self.create())
 
     def find(self) -> Sighting:
         return self.desk.provider.find(*self.place)

@@ -101,7 +101,7 @@ def test_without_snapshots_a_revert_makes_the_machine_anew(desk: Desk) -> None:
     assert desk.made("9100", linked=False).find().snapshots
     assert not machine.truth()["snapshots"]
     desk.control.change_guest(machine.number, config={"nameserver": "192.0.2.1"})
-    desk.settle(desk.provider.begin_revert(*machine.place, machine.spec))
+    machine.remake()
     machine.configure()
     assert "nameserver" not in machine.truth()["config"]
     assert machine.find().presence is Presence.OURS
@@ -112,7 +112,7 @@ def test_without_snapshots_a_revert_makes_the_machine_anew(desk: Desk) -> None:
 def test_where_no_linked_clone_can_be_made_it_is_a_full_one(desk: Desk) -> None:
     machine = desk.made("9101", linked=True)
     assert machine.find().presence is Presence.OURS
-    desk.settle(desk.provider.begin_revert(*machine.place, machine.spec))
+    machine.remake()
     assert machine.find().presence is Presence.OURS
 
 
