@@ -78,8 +78,7 @@ class Lab:
         """Leave nothing behind, not even of tests that failed."""
         for made in self._made:
             if self.find(made).presence is Presence.OURS:
-                self.settle(self.provider.begin_stop(made.identity, made.ref, StopMode.FORCE))
-                self.settle(self.provider.begin_destroy(made.identity, made.ref))
+                self.destroy(made)
         self.provider.close()
 
     def new(self, **changes: object) -> Made:
@@ -112,7 +111,13 @@ class Lab:
         raise AssertionError(f"{made.identity.name} is never configured")
 
     def destroy(self, made: Made) -> None:
-        self.settle(self.provider.begin_destroy(made.identity, made.ref))
+        """Until nothing is left to be done."""
+        for _ in range(5):
+            task = self.provider.begin_destroy(made.identity, made.ref)
+            if task is None:
+                return
+            self.settle(task)
+        raise AssertionError(f"{made.identity.name} is never destroyed")
 
     def force_off(self, made: Made) -> None:
         self.settle(self.provider.begin_stop(made.identity, made.ref, StopMode.FORCE))

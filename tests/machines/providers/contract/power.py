@@ -34,7 +34,7 @@ class PowerAndDestroying(Bench):
         made = lab.create()
         lab.settle(lab.provider.begin_start(made.identity, made.ref))
         for _ in range(2):
-            lab.settle(lab.provider.begin_destroy(made.identity, made.ref))
+            lab.destroy(made)
             assert lab.find(made).presence is Presence.ABSENT
         assert lab.line(made.ref) is None
 

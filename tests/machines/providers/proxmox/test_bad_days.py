@@ -1,5 +1,7 @@
 """What goes wrong at a cluster, and what the provider makes of it."""
 
+import threading
+
 import pytest
 
 from machines.providers.errors import (
@@ -42,6 +44,20 @@ def test_our_number_used_again_by_a_stranger(desk: Desk) -> None:
             with pytest.raises(ForeignMachine):
                 verb(provider, *machine.place, machine.spec)
     assert machine.truth() == before
+
+
+@pytest.mark.parametrize("meanwhile", ["POST /nodes/{node}/qemu/{vmid}/status/stop", "GET /nodes/{node}/qemu/{vmid}/status/current"])
+def test_a_stranger_who_takes_the_number_while_ours_is_being_removed(desk: Desk, meanwhile: str) -> None:
+    machine = desk.made()
+    machine.start()
+    desk.control.fault(*meanwhile.split(), delay=25)
+    stranger = threading.Timer(0.2, desk.control.replace, (machine.number, "payroll"), {"pool": "labs"})
+    stranger.start()
+    with pytest.raises(ForeignMachine):
+        while (task := desk.provider.begin_destroy(*machine.place)) is not None:
+            desk.settle(task)
+    stranger.join()
+    assert machine.truth()["name"] == "payroll"
 
 
 def test_a_stranger_who_may_not_be_seen_has_the_number(desk: Desk) -> None:
