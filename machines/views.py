@@ -16,6 +16,7 @@ from accounts.http import by_htmx, person
 from machines.models import Cluster, Machine
 from machines.policies import access_machine, access_operation, can_manage
 from machines.selectors import display, pages
+from machines.services.way_in import way_in
 
 CARDS = 24
 ROWS = 50
@@ -73,8 +74,7 @@ def machine_page(request: HttpRequest, machine: Machine) -> dict[str, Any]:
         "place": pages.places([machine]).get(machine.pk),
         "working": working,
         "why_no_console": display.why_no_console(machine),
-        "address": display.address(machine),
-        "ssh_command": display.ssh_command(machine),
+        "way_in": way_in(machine),
         "booting": display.is_booting(machine),
         "snapshots": list(machine.snapshots.all()),
         "happened": happened,

@@ -18,9 +18,10 @@ from machines.lifecycle import State
 from machines.models import MachineRequest
 from machines.policies import access_request
 from machines.selectors import approvals as asked
-from machines.selectors import display, pages
+from machines.selectors import pages
 from machines.services import approvals
 from machines.services.refusal import Refused
+from machines.services.way_in import way_in
 
 from .forms_requests import AskForm, described
 
@@ -110,7 +111,6 @@ def _page(found: MachineRequest) -> dict[str, Any]:
         "size": described(found.tier),
         "machine": machine,
         "working": working,
-        "address": display.address(machine) if machine is not None else None,
-        "ssh_command": display.ssh_command(machine) if machine is not None else "",
+        "way_in": way_in(machine) if machine is not None else None,
         "topics": topics,
     }

@@ -11,7 +11,7 @@ from accounts.models import AuditEntry
 from machines.lifecycle import Kind, State
 from machines.models import MachineRequest, OperationEvent, RequestState, Template, TemplateKind, Tier
 from machines.services import approvals
-from tests.factories import make_machine, make_operation, make_request, make_template, make_user
+from tests.factories import make_cluster, make_machine, make_operation, make_request, make_template, make_user
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -135,9 +135,9 @@ def test_while_it_is_made_the_steps_are_shown_and_heard(client, ada):
 
 def test_ready_it_leads_to_the_machine_its_address_and_on_demand_its_password(client, ada):
     ssh = [{"service": "ssh", "host": "10.0.0.7", "port": 22, "source": "agent"}]
-    machine = make_machine("ada-1", owner=ada, state=State.RUNNING, endpoints=ssh, password="secret-word")
+    machine = make_machine("ada-1", cluster=make_cluster(networks=["10.0.0.0/24"]), owner=ada, state=State.RUNNING, endpoints=ssh, password="secret-word")
     text = client.get(page(make_request(ada, state=RequestState.READY, machine=machine))).content.decode()
-    assert "Ready" in text and "10.0.0.7" in text and reverse("machines:machine", args=[machine.key]) in text
+    assert "Ready" in text and "ssh student@10.0.0.7" in text and reverse("machines:machine", args=[machine.key]) in text
     assert "secret-word" not in text
     assert "secret-word" in client.post(reverse("machines:credentials", args=[machine.key])).content.decode()
     assert AuditEntry.objects.filter(action="machine.credentials", actor=ada).exists()

@@ -9,9 +9,9 @@ from machines.lifecycle import State
 from machines.models import Change, Machine
 from machines.providers.errors import Unreachable
 from machines.providers.types import Endpoint, MachineIdentity, Power
-from machines.selectors import display
 from machines.services import gateway, inventory, locating
 from machines.services.refusal import Refused
+from machines.services.way_in import way_in
 from tests.factories import make_machine
 from tests.machines.providers import fakes
 
@@ -136,8 +136,9 @@ def test_a_guest_that_does_not_answer_is_found_in_the_portals_network(cluster, w
     world.machines[machine.ref].addresses = (Endpoint("mac", "BC:24:11:00:00:07", source="config"),)
     assert locating.Locator().look([cluster.pk]) == 1
     machine.refresh_from_db()
-    shown = display.address(machine)
-    assert (shown.host, shown.source) == ("10.20.0.9", "arp") and shown.seen_at is not None
+    machine.cluster.networks = ["10.20.0.0/24"]
+    shown = way_in(machine).address
+    assert shown is not None and (shown.host, shown.source) == ("10.20.0.9", "arp") and shown.seen_at is not None
 
 
 def test_a_network_is_scanned_only_where_that_is_allowed_and_not_all_the_time(cluster, world, machine, monkeypatch):
