@@ -164,16 +164,18 @@ class ProxmoxProvider(Provider):
                     return None
                 if (stopping := self._force_off(guest)) is not None:
                     return stopping
-            self._guests.forget(vmid_of(ref))  # meanwhile the number may have become somebody else's
-            guest = self._guests.ours_or_none(identity, ref)
-            return self._remove(guest) if guest else None
+            return self._remove(identity, ref)
         except NotThere as error:
             raise Busy(error.detail, message="The machine is on its way to another node of the cluster.") from error
         finally:
             self._guests.forget(vmid_of(ref))
 
-    def _remove(self, guest: Guest) -> TaskRef | None:
+    def _remove(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
         """Nothing but what its configuration names: others may have volumes with its number."""
+        self._guests.forget(vmid_of(ref))  # it may have become somebody else's since it was read
+        guest = self._guests.ours_or_none(identity, ref)
+        if guest is None:
+            return None
         given: dict[str, Any] = {"purge": 1, "destroy-unreferenced-disks": 0}
         task = task_ref(self._client.delete(guest.path, **given), "destroy")
         if task is not None:
@@ -250,15 +252,13 @@ class ProxmoxProvider(Provider):
         return self._on(identity, ref, revert)
 
     def _remove_to_make_anew(self, identity: MachineIdentity, guest: Guest, spec: MachineSpec) -> TaskRef | None:
-        """Where nothing was kept of its beginning. There is room for a new one, and it is ours, before the old one goes."""
+        """Where nothing was kept of its beginning. There is room for a new one before the old one goes."""
         self._maker.plan(identity, guest.vmid, spec)
-        self._guests.forget(guest.vmid)
-        guest = self._guests.ours(identity, str(guest.vmid), current=True)
         status = self._client.get(f"{guest.path}/status/current")
         if not isinstance(status, dict) or status.get("status") != "stopped":
             raise Busy("it is on", message="The machine was switched on meanwhile. Shut it down first.")
         try:
-            return self._remove(guest)
+            return self._remove(identity, str(guest.vmid))
         finally:
             self._guests.forget(guest.vmid)
 

@@ -1,12 +1,11 @@
 """Tasks of Proxmox VE: their names (UPID), following many at once, and finding one that makes a guest."""
 
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from machines.providers.errors import Busy, InvalidSpec, NotRunning, OutcomeUnknown, ProviderError, Unreachable
+from machines.providers.errors import InvalidSpec, NotRunning, OutcomeUnknown, ProviderError, Unreachable
 from machines.providers.types import TaskRef, TaskState, TaskStatus
 
 from .answers import AlreadyRunning, Forbidden, NoSuchTask, NotThere, task_error, warnings
@@ -103,18 +102,6 @@ class Tasks:
         """Those that destroyed something and had warnings, each told once."""
         warned, self._warned = self._warned, []
         return warned
-
-    def exit_status(self, ref: TaskRef, seconds: float) -> str:
-        """Wait for a task to end. Raises Busy where it does not in time."""
-        deadline = time.monotonic() + seconds
-        pause = 0.02
-        while time.monotonic() < deadline:
-            answer = self._client.get(f"nodes/{ref.node}/tasks/{ref.id}/status")
-            if isinstance(answer, dict) and answer.get("status") == "stopped":
-                return str(answer.get("exitstatus") or "")
-            time.sleep(pause)
-            pause = min(1.0, pause * 1.5)
-        raise Busy(f"{ref.id} goes on")
 
     def making(self, vmid: int, nodes: Iterable[str]) -> TaskRef | None:
         """The task that is making guest `vmid` now, of those this account may see. A clone's name has only its
