@@ -71,6 +71,7 @@ TEXTS: tuple[tuple[str, type[ProviderError], str], ...] = (
     (r"no quorum", NoQuorum, ""),
     (r"got no worker upid|start worker failed|unable to fork", Overloaded, "The node of the cluster could not begin another task."),
     (r"qmp command 'guest-[^']*' failed|guest agent is not running", TaskFailed, "The guest agent of the machine does not answer."),
+    (r"lock file '[^']*/(lock-\d+\.conf|pve-config-\d+\.lock)'", Busy, "Something else is at work on this machine or its template on the cluster."),
     (r"got (lock request )?timeout|-locked command timed out|unable to acquire lock", Overloaded, ""),
     (r"unable to find free port", Overloaded, "The node has no free port for another console."),
     (r"no space left|not enough (free )?space|insufficient free space|out of space|disk quota exceeded|storage is full|No free space", StorageFull, ""),

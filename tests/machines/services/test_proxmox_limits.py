@@ -6,9 +6,10 @@ import pytest
 
 from machines.models import Cluster, Machine, Operation, OperationState
 from machines.providers.proxmox import client as client_module
+from machines.providers.proxmox import label
 from machines.providers.proxmox.breakers import Breakers
 from machines.services import catalog, executor, gateway, requests
-from tests.factories import make_cluster
+from tests.factories import make_cluster, make_machine
 from tests.proxmox.running import RunningCluster, running_cluster
 
 pytest.importorskip("fakepve")
@@ -78,3 +79,17 @@ def test_containers_are_cloned_one_by_one_and_made_of_an_os_template_at_once(con
     row = connect()
     ask_for(row, "9100", "9100", OS_TEMPLATE, OS_TEMPLATE, OS_TEMPLATE)
     assert under_way() == ["9100", *[OS_TEMPLATE] * 3]
+
+
+def test_a_machine_that_somebody_locked_takes_nothing_from_the_others(connect, pve: RunningCluster):
+    row = connect()
+    machine = make_machine(template=row.templates.get(ref="9000"), ref=str(next(numbers)))
+    pve.control.add_vm(
+        int(machine.ref), "web", pool="labs", config={"description": label.describe(gateway.identity(machine)), "scsi0": "local-lvm:vm-1-disk-0,size=8G"}
+    )
+    pve.control.hold_config_lock(int(machine.ref), FOREVER)
+    operation = requests.resize(machine, acting_user=None, cores=2, memory_mib=512)
+    executor.drain(5)
+    operation.refresh_from_db()
+    row.refresh_from_db()
+    assert (operation.code, row.eased) == ("busy", {})

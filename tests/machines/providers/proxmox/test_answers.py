@@ -33,7 +33,9 @@ from machines.providers.proxmox.answers import (
 EMPTY = {"data": None}
 
 TEXTS = [
-    ("can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout", Overloaded),
+    ("can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout", Busy),
+    ("clone failed: can't lock file '/var/lock/qemu-server/lock-9000.conf' - got timeout", Busy),
+    ("can't lock file '/run/lock/lxc/pve-config-100.lock' - got timeout", Busy),
     ("clone failed: can't lock file '/var/lock/pve-manager/pve-storage-local-lvm' - got timeout", Overloaded),
     ("cfs-lock 'storage-shared' error: got lock request timeout", Overloaded),
     ("'storage-shared'-locked command timed out - aborting", Overloaded),
