@@ -16,9 +16,9 @@ BURST = timedelta(seconds=10)  # what comes together is one sign of overload, no
 
 def ease(cluster: Cluster, slot: str) -> None:
     """Called by an operation that met an overload: halve, once a burst, how much work of the
-    slot's sort may be under way on this cluster, and in any case let it be less than there is
-    now; at least one. It grows back by itself (`machines.selectors.load.limit`). Locks the
-    cluster's row."""
+    slot's sort may be under way on this cluster, and let it be no more than what goes on there
+    besides; at least one. Where hardly anything goes on besides, it is not our work that is too
+    much. It grows back by itself (`machines.selectors.load.limit`). Locks the cluster's row."""
     sort, now = "create" if slot == "create" else "power", timezone.now()
     with transaction.atomic():
         row = Cluster.objects.select_for_update().get(pk=cluster.pk)
@@ -26,7 +26,8 @@ def ease(cluster: Cluster, slot: str) -> None:
         most = limit(row, sort)
         if last is None or now - datetime.fromisoformat(last["at"]) >= BURST:
             most //= 2
-        most = max(1, min(most, loads([row])[row.pk].under_way(sort) - 1))
-        row.eased[sort] = {"to": most, "at": now.isoformat()}
+        if (besides := loads([row])[row.pk].under_way(sort) - 1) > 1:
+            most = min(most, besides)
+        row.eased[sort] = {"to": max(1, most), "at": now.isoformat()}
         row.save(update_fields=["eased"])
-    log.warning("cluster %s is overloaded: %s is down to %d at a time", row, sort, most)
+    log.warning("cluster %s is overloaded: %s is down to %d at a time", row, sort, row.eased[sort]["to"])

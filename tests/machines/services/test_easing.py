@@ -57,6 +57,16 @@ def test_no_more_is_asked_for_than_was_under_way_when_it_was_too_much(cluster, c
     assert limits(cluster)[0] == 2
 
 
+def test_one_that_meets_an_overload_alone_takes_no_more_than_half_from_the_others(cluster, clock):
+    cluster.limit_create = 6
+    cluster.save()
+    make_operation(make_machine(template=cluster.templates.get()), state=OperationState.WAITING, slot="create")
+    for _ in range(3):
+        easing.ease(cluster, "create")
+        clock.shift(timedelta(seconds=3))
+    assert limits(cluster)[0] == 3
+
+
 def test_a_lower_limit_set_by_staff_counts(cluster, clock):
     easing.ease(cluster, "create")
     cluster.refresh_from_db()
