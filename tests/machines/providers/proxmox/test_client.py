@@ -217,7 +217,7 @@ def test_an_old_connection_is_not_used_for_a_write(connect, cluster, monkeypatch
 def test_a_refusal_is_an_error_of_ours(connect, cluster):
     client = connect()
     cluster.control.fault(
-        "POST", CLONE, status=500, message="unable to create VM 100: can't lock file '/var/lock/pve-manager/pve-storage-shared' - got timeout"
+        "POST", CLONE, status=500, message="can't lock file '/var/lock/pve-manager/pve-storage-shared' - got timeout"
     )
     with pytest.raises(Overloaded):
         clone(client, 100001)
