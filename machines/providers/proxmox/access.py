@@ -51,8 +51,7 @@ class Need:
 
 def machine_privileges(version: tuple[int, int]) -> tuple[str, ...]:
     """What the machines need. PVE 9 has divided VM.Monitor into rights on the guest agent."""
-    agent = ("VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted") if version >= (9, 0) else ("VM.Monitor",)
-    return (*MACHINE_PRIVILEGES, *agent)
+    return (*MACHINE_PRIVILEGES, "VM.GuestAgent.Audit" if version >= (9, 0) else "VM.Monitor")
 
 
 def check(client: Client, config: Mapping[str, Any]) -> list[Check]:

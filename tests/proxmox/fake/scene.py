@@ -20,7 +20,6 @@ POOL_PRIVILEGES = [
     "VM.Config.Cloudinit",
     "VM.Config.CDROM",
     "VM.GuestAgent.Audit",
-    "VM.GuestAgent.Unrestricted",
     "Pool.Audit",
 ]
 INTERFACES = [

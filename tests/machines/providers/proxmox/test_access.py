@@ -1,5 +1,7 @@
 """What staff read when they test the connection, and people who sign in with an account of the cluster's."""
 
+from pathlib import Path
+
 import pytest
 
 from machines.providers.errors import Unreachable
@@ -77,6 +79,15 @@ def test_networks_have_privileges_from_8_on(connect, cluster, account, version, 
     secret, config = account((POOL, (*OLD_MACHINES, *NEW_MACHINES, "Pool.Audit")), *TEMPLATES, *STORAGES, ("/nodes", ("Sys.Audit",)))
     cluster.control.settings(version=version)
     assert ("Network vmbr0" in wrong(connect(secret, **config))) is needed
+
+
+@pytest.mark.parametrize("version", [(8, 4), (9, 0)])
+def test_the_role_of_the_guide_is_what_machines_need_and_runs_nothing_in_guests(version):
+    """The account of the fake has no more either."""
+    guide = (Path(__file__).parents[4] / "docs" / "proxmox.md").read_text()
+    needed = (*machine_privileges(version), "Pool.Audit")
+    assert f"pveum role add LabportalMachines --privs '{' '.join(needed)}'" in guide
+    assert not any("Unrestricted" in privilege or "FileWrite" in privilege for privilege in needed)
 
 
 def test_the_command_that_helps_names_the_user_and_its_token(connect, account):
