@@ -7,7 +7,7 @@ Rules for whoever writes one:
 * Every verb may be called twice. Starting what runs, stopping what is off and destroying what
   is gone succeed; creating what exists with our label succeeds and changes nothing.
 * Every verb that changes something re-reads the label first and raises `ForeignMachine` where
-  it is not ours. A verb on an absent machine raises `TaskFailed` (not `begin_destroy`, nor
+  it is not ours, `Unseen` where it may not be read. A verb on an absent machine raises `TaskFailed` (not `begin_destroy`, nor
   `begin_stop`: absent is off and gone).
 * Errors are those of `errors`, nothing else leaves.
 * Instances are used by one thread. Threads and processes each make their own.
@@ -58,7 +58,7 @@ class Provider(ABC):
 
     @abstractmethod
     def find(self, identity: MachineIdentity, ref: str) -> Sighting:
-        """What sits at `ref`: nothing, ours, or somebody else's. Raises Unreachable."""
+        """What sits at `ref`: nothing, ours, or somebody else's. Raises Unreachable, and Unseen where that cannot be told."""
 
     @abstractmethod
     def poll(self, tasks: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
@@ -69,7 +69,7 @@ class Provider(ABC):
     @abstractmethod
     def begin_create(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
         """Make the machine at `ref`, off, with our label from the first moment on.
-        Raises TemplateMissing, StorageFull, InvalidSpec, ForeignMachine, Busy, OutcomeUnknown."""
+        Raises TemplateMissing, StorageFull, InvalidSpec, ForeignMachine, Unseen, Busy, OutcomeUnknown."""
 
     @abstractmethod
     def ensure_configured(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
@@ -142,7 +142,12 @@ class Provider(ABC):
         raise Unsupported(f"{self.kind} has no metrics")
 
     def templates(self) -> list[TemplateInfo]:
+        """Those that can be told now; what hangs is left out. May take its time where much hangs."""
         raise Unsupported(f"{self.kind} does not list templates")
+
+    def may_have_template(self, ref: str) -> bool:
+        """Whether a template that `templates` did not list just now may be there all the same, as what it is on did not answer."""
+        return False
 
     def import_template(self, path: str, name: str) -> TemplateInfo:
         """Take a disk image (qcow2) or a Vagrant box from a local file. Refuses an image that

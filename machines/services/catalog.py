@@ -16,10 +16,11 @@ def sync_templates(cluster: Cluster, provider: Provider | None = None) -> list[T
     """Bring the rows of `cluster` in line with what it has, and return those that are present.
 
     A new template gets the name, description and account it says itself; what staff wrote stays.
-    One that is gone is only marked so: machines still refer to it. Raises Unreachable, and
-    Unsupported where the cluster lists no templates.
+    One that is gone is only marked so: machines still refer to it. One whose node or storage does
+    not answer stays as it was. Raises Unreachable, and Unsupported where the cluster lists no templates.
     """
-    listed = {info.ref: info for info in (provider or gateway.provider_for(cluster)).templates()}
+    provider = provider or gateway.provider_for(cluster)
+    listed = {info.ref: info for info in provider.templates()}
     with transaction.atomic():
         known = {template.ref: template for template in cluster.templates.all()}
         changed = False
@@ -30,6 +31,8 @@ def sync_templates(cluster: Cluster, provider: Provider | None = None) -> list[T
                 Template.objects.create(cluster=cluster, ref=ref, **about, **username)
                 changed = True
         for template in known.values():
+            if template.ref not in listed and provider.may_have_template(template.ref):
+                continue
             seen = _seen(listed.get(template.ref))
             if any(getattr(template, column) != value for column, value in seen.items()):
                 Template.objects.filter(pk=template.pk).update(**seen)

@@ -38,7 +38,7 @@ from .making import Maker, vmid_of
 from .placement import shared_ledger
 from .snapshots import BASELINE, listed, own_name, own_snapshots, pve_name
 from .tasks import Tasks, task_ref
-from .templates import list_templates
+from .templates import Lister
 
 SHUTDOWN_SECONDS = 600  # how long Proxmox VE waits for the guest; the caller has a deadline of its own
 ENDPOINTS_SECONDS = 3.0
@@ -74,6 +74,7 @@ class ProxmoxProvider(Provider):
         self._guests = Guests(self._client, self._tasks)
         self._stock = Stocktaker(self._client, self._guests, settings.config)
         self._maker = Maker(self._client, self._guests, settings.config, settings.cluster, shared_ledger)
+        self._lister = Lister(self._client, self._guests, self._maker, settings.config)
         self._configurer = Configurer(self._client, settings.config)
         self._volumes: dict[str, list[str]] = {}  # of guests being destroyed, by task
 
@@ -307,7 +308,10 @@ class ProxmoxProvider(Provider):
         return self._stock.metrics()
 
     def templates(self) -> list[TemplateInfo]:
-        return list_templates(self._client, self._guests, self._maker, self.settings.config)
+        return self._lister.listed()
+
+    def may_have_template(self, ref: str) -> bool:
+        return self._lister.may_be_there(ref)
 
     def adopt(self, identity: MachineIdentity, ref: str, guest: str) -> None:
         adoption.adopt(self._client, self._guests, identity, ref, guest)

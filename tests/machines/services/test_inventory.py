@@ -173,3 +173,10 @@ def test_templates_come_and_go_but_their_rows_stay(cluster, world, provider):
     assert [template.ref for template in catalog.sync_templates(cluster, provider)] == ["debian"]
     tiny.refresh_from_db()
     assert (tiny.name, tiny.present) == ("Small Debian", False)
+
+
+def test_a_template_that_may_be_there_all_the_same_stays(cluster, world, provider, monkeypatch):
+    monkeypatch.setattr(provider, "may_have_template", lambda ref: ref == "tiny")
+    cluster.templates.create(ref="gone", name="gone")
+    world.templates = set()
+    assert [template.ref for template in catalog.sync_templates(cluster, provider)] == ["tiny"]
