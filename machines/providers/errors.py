@@ -91,6 +91,13 @@ class AuthFailed(Permanent):
     default = "The cluster refuses the portal's credentials."
 
 
+class Unseen(AuthFailed):
+    """The ref is in use, and this account may not see by what: the machine, or somebody else's."""
+
+    code = "unseen"
+    default = "What is in this machine's place may not be seen by the portal's account on the cluster. It was not touched."
+
+
 class ForeignMachine(Permanent):
     code = "foreign_machine"
     default = "Something that is not ours is in this machine's place. It was not touched."

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from machines.lifecycle import Event, Kind, State
 from machines.models import Machine, Operation
-from machines.providers.errors import Busy, ForeignMachine, Incomplete, InvalidSpec
+from machines.providers.errors import Busy, ForeignMachine, Incomplete, InvalidSpec, OutcomeUnknown, ProviderError, Unseen
 from machines.providers.types import Power, Presence, Sighting, Stage, StopMode
 
 from . import gateway, refs
@@ -38,10 +38,26 @@ def ensure_created(work: Work) -> Outcome:
     if machine.state == State.PENDING:
         # Before the call: after a crash we know where to look.
         work.commit(event=Event.BEGIN, machine={"ref": machine.ref or refs.take(machine)})
+    # What is there and cannot be seen may be ours, unless nothing was ever asked of the cluster under this ref.
+    unasked = work.checkpoint.pop("unasked", "") == machine.ref
+    try:
+        return _make(work, new=new, unasked=unasked)
+    except ForeignMachine:
+        return _burn_ref(work)
+    except Unseen as error:
+        if new or unasked:
+            return _burn_ref(work)
+        message = _("The number of this machine on the cluster is in use by what the portal's account may not see. It may be this machine.")
+        raise Busy(error.detail, message=message) from error
+
+
+def _make(work: Work, *, new: bool, unasked: bool) -> Outcome:
+    """Raises ForeignMachine, Unseen."""
+    machine = work.machine
     seen = Sighting(Presence.ABSENT) if new else work.look()  # what was chosen this moment is asked after by the creating call
     match seen:
         case Sighting(presence=Presence.FOREIGN):
-            return _burn_ref(work)
+            raise ForeignMachine(seen.detail)
         case Sighting(presence=Presence.OURS, stage=Stage.BUILDING):
             work.say(_("The cluster is still making the machine."))
             return Again(1)
@@ -55,10 +71,16 @@ def ensure_created(work: Work) -> Outcome:
     work.say(_("Making the machine from “%(template)s”.") % {"template": machine.template})
     if machine.made_at or machine.ssh_host_key:  # the one that was there is gone; the new one has a host key of its own
         work.commit(machine={"ssh_host_key": "", "made_at": None})
+    elif unasked:
+        work.commit()  # before the call: from here on it may have been asked
     try:
         return work.act("create", lambda: work.provider.begin_create(work.identity, machine.ref, gateway.spec(machine)))
-    except ForeignMachine:
-        return _burn_ref(work)
+    except OutcomeUnknown:
+        raise
+    except ProviderError:
+        if new or unasked:
+            work.checkpoint["unasked"] = machine.ref
+        raise
 
 
 def _burn_ref(work: Work) -> Outcome:
@@ -68,7 +90,8 @@ def _burn_ref(work: Work) -> Outcome:
         raise ForeignMachine(f"refs taken by others: {', '.join(burned)}")
     work.checkpoint["burned"] = burned
     work.say(_("Something that is not ours is in the machine's place. It is left alone and another place taken."), "warning")
-    work.commit(machine={"ref": refs.take(work.machine), "made_at": None})
+    work.checkpoint["unasked"] = ref = refs.take(work.machine)
+    work.commit(machine={"ref": ref, "made_at": None})
     return Again()
 
 

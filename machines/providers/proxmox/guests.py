@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, TaskFailed
+from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, TaskFailed, Unseen
 from machines.providers.types import MachineIdentity, Presence, Sighting, Stage, TaskRef
 
 from . import containers, label, machines, resources
@@ -148,7 +148,7 @@ class Guests:
         return guest
 
     def ours_or_none(self, identity: MachineIdentity, ref: str, *, current: bool = False) -> Guest | None:
-        """Before anything is done to it. Raises ForeignMachine, and Busy for what is still being made."""
+        """Before anything is done to it. Raises ForeignMachine, Unseen, and Busy for what is still being made."""
         guest = self.look(ref, max_age=FRESH_SECONDS, current=current)
         if guest is None or (guest.belongs_to(identity) and not guest.unfinished):
             return guest
@@ -167,7 +167,7 @@ class Guests:
         return guest
 
     def sight(self, identity: MachineIdentity, guest: Guest | None) -> tuple[Sighting, TaskRef | None]:
-        """Whose it is and how far, without its power; with the task that is making it."""
+        """Whose it is and how far, without its power; with the task that is making it. Raises Unseen where that cannot be known, and Unreachable."""
         for last in (False, True):
             if guest is None:
                 return Sighting(Presence.ABSENT), None
@@ -179,8 +179,11 @@ class Guests:
                 self.forget(guest.vmid)
                 guest = self.look(str(guest.vmid))
         assert guest is not None
-        if guest.hidden or ((guest.label or not guest.unfinished) and not guest.belongs_to(identity)):
-            return Sighting(Presence.FOREIGN, node=guest.node, detail=self._said(guest)), None
+        if guest.hidden:
+            lacks = f"The portal's account on the cluster may not see what has the number {guest.vmid}: it lacks the privilege VM.Audit on /vms/{guest.vmid}"
+            raise Unseen(f"{guest.vmid} is hidden", message=f"{lacks} or on its pool. It was not touched.")
+        if (guest.label or not guest.unfinished) and not guest.belongs_to(identity):
+            return Sighting(Presence.FOREIGN, node=guest.node, detail=f"{guest.vmid} " + ("is labelled otherwise" if guest.label else "has no label")), None
         if guest.unfinished:
             detail = f"{guest.vmid} was left locked ({guest.lock}) by a task that is gone"
             return Sighting(Presence.OURS, Stage.BROKEN, node=guest.node, detail=detail), None
@@ -190,9 +193,3 @@ class Guests:
 
     def _likely(self, guest: Guest) -> list[str]:
         return [guest.node] if guest.node else [node.name for node in self.resources(FRESH_SECONDS).nodes.values() if node.online]
-
-    @staticmethod
-    def _said(guest: Guest) -> str:
-        if guest.hidden:
-            return f"{guest.vmid} is taken by what this account may not see"
-        return f"{guest.vmid} is labelled otherwise" if guest.label else f"{guest.vmid} has no label"

@@ -105,12 +105,15 @@ class Tasks:
 
     def making(self, vmid: int, nodes: Iterable[str]) -> TaskRef | None:
         """The task that is making guest `vmid` now, of those this account may see. A clone's name has only its
-        template's number: which guest it makes is in the first line of its log. One that does not say may be it."""
+        template's number: which guest it makes is in the first line of its log. One that does not say may be it.
+        Raises Unreachable where a node does not say and none of the others is making it."""
         possible: TaskRef | None = None
+        silent: Unreachable | None = None
         for node in nodes:
             try:
                 active = list(lines(self._client.get(f"nodes/{node}/tasks", source="active", limit=LISTED)))
-            except (Unreachable, Forbidden):
+            except Unreachable as error:
+                silent = error
                 continue
             for line in active:
                 upid = parse(str(line.get("upid")))
@@ -121,6 +124,8 @@ class Tasks:
                     return TaskRef(str(line["upid"]), "create", upid.node)
                 if not makes:
                     possible = TaskRef(str(line["upid"]), "create", upid.node)
+        if possible is None and silent is not None:
+            raise silent
         return possible
 
     def _cloned(self, text: str, upid: Upid) -> str:

@@ -15,6 +15,7 @@ from machines.providers.errors import (
     TaskFailed,
     TemplateMissing,
     Unreachable,
+    Unseen,
 )
 from machines.providers.types import Power, Presence, Stage, StopMode, TaskState
 from tests.machines.providers.contract.verbs import CHANGING_VERBS
@@ -29,7 +30,7 @@ def test_a_number_taken_between_the_choice_and_the_clone(desk: Desk) -> None:
     machine = desk.new()
     assert machine.find().presence is Presence.ABSENT
     desk.control.add_vm(machine.number, "payroll")
-    with pytest.raises(ForeignMachine):
+    with pytest.raises(Unseen):
         machine.create()
     assert machine.truth()["name"] == "payroll"
 
@@ -63,10 +64,12 @@ def test_a_stranger_who_takes_the_number_while_ours_is_being_removed(desk: Desk,
 def test_a_stranger_who_may_not_be_seen_has_the_number(desk: Desk) -> None:
     machine = desk.made()
     desk.control.replace(machine.number, "payroll")
-    assert machine.find().presence is Presence.FOREIGN
-    for verb in CHANGING_VERBS.values():
-        with pytest.raises(ForeignMachine):
-            verb(desk.provider, *machine.place, machine.spec)
+    for provider in (desk.provider, desk.another()):
+        with pytest.raises(Unseen):
+            provider.find(*machine.place)
+        for verb in CHANGING_VERBS.values():
+            with pytest.raises(Unseen):
+                verb(provider, *machine.place, machine.spec)
     assert machine.truth()["name"] == "payroll"
 
 
