@@ -3,7 +3,7 @@ with an account of the cluster's."""
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from machines.providers.types import Check
 from .answers import clean
 from .client import Client, SecondFactorWanted, Ticket
 from .configs import numbers
+from .containers import BRIDGE
 from .tls import CA, FINGERPRINT, fingerprint_of
 
 OLDEST = (7, 0)
@@ -71,7 +72,8 @@ def check(client: Client, config: Mapping[str, Any]) -> list[Check]:
         return checks
     checks.append(_guarded("Nodes", lambda: _nodes(client, config)))
     templates = _templates(client, config, checks)
-    for need in _needs(client, config, version, templates):
+    containers = _os_templates(client, config, checks)
+    for need in _needs(client, config, version, templates, containers):
         checks.append(_guarded(need.what, lambda need=need: _held(client, need)))  # type: ignore[misc]
     return checks
 
@@ -203,7 +205,33 @@ def _templates(client: Client, config: Mapping[str, Any], checks: list[Check]) -
     return found
 
 
-def _needs(client: Client, config: Mapping[str, Any], version: tuple[int, int], templates: Iterable[Mapping[str, Any]]) -> Iterator[Need]:
+def _os_templates(client: Client, config: Mapping[str, Any], checks: list[Check]) -> set[str]:
+    """The storages that containers from OS templates may be put on; empty where the account sees no such template. Adds the line about them."""
+
+    def look() -> Check:
+        storages = [line for line in _lines(client.get("cluster/resources", type="storage")) if line.keys() >= {"node", "storage", "content"}]
+        for line in storages:
+            if "vztmpl" in contents(line) and line.get("status") in ("available", None):
+                held = _lines(client.get(f"nodes/{line['node']}/storage/{line['storage']}/content", content="vztmpl"))
+                if held:
+                    found.update(str(each["storage"]) for each in storages if "rootdir" in contents(each))
+                    return Check("OS templates", True, f"The account sees those on {line['storage']}. Containers made of them have credentials of their own.")
+        command = _command(client, Need("", "/storage/local", (), "PVEDatastoreUser"))
+        told = "The account sees none. Containers with credentials of their own are made of OS templates: download one, and let the account use its storage"
+        return Check("OS templates", True, f"{told}; for the storage local: {command}")
+
+    def contents(line: Mapping[str, Any]) -> list[str]:
+        return str(line["content"]).split(",")
+
+    found: set[str] = set()
+    checks.append(_guarded("OS templates", look))
+    wanted = {str(name) for name in config.get("storages") or ()}
+    return found & wanted if wanted else found
+
+
+def _needs(
+    client: Client, config: Mapping[str, Any], version: tuple[int, int], templates: Iterable[Mapping[str, Any]], for_containers: Collection[str]
+) -> Iterator[Need]:
     pool = str(config.get("pool") or "")
     if pool:
         yield Need(f"Machines in the pool {pool}", f"/pool/{pool}", (*machine_privileges(version), "Pool.Audit"), MACHINES_ROLE, builtin=False)
@@ -215,11 +243,13 @@ def _needs(client: Client, config: Mapping[str, Any], version: tuple[int, int], 
     for number in sorted(chosen, key=lambda text: (len(text), text)):
         yield Need(f"Template {number}", f"/vms/{number}", ("VM.Audit", "VM.Clone"), "PVETemplateUser")
     configs = [line["config"] for line in templates if isinstance(line.get("config"), Mapping)]
-    storages = {str(name) for name in config.get("storages") or ()} | {name for told in configs for name in _storages(told)}
+    storages = {str(name) for name in config.get("storages") or ()} | {name for told in configs for name in _storages(told)} | set(for_containers)
     for storage in sorted(storages):
         yield Need(f"Storage {storage}", f"/storage/{storage}", ("Datastore.AllocateSpace", "Datastore.Audit"), "PVEDatastoreUser")
     if version >= (8, 0):
-        bridges = {str(config["bridge"])} if config.get("bridge") else {name for told in configs for name in _bridges(told)}
+        bridges = {name for told in configs for name in _bridges(told)} | ({BRIDGE} if for_containers else set())
+        if config.get("bridge"):
+            bridges = {str(config["bridge"])}
         zones = _zones(client) if bridges else {}
         for bridge in sorted(bridges):
             yield Need(f"Network {bridge}", f"/sdn/zones/{zones.get(bridge, 'localnetwork')}/{bridge}", ("SDN.Use",), "PVESDNUser")

@@ -136,6 +136,22 @@ def test_storages_copies_and_bridges_of_the_settings_are_looked_at(connect, acco
     assert set(wrong(client)) == {"Storage ceph", "Template 9050", "Network vmbr7"}
 
 
+def test_containers_from_os_templates_need_a_storage_for_their_disks_and_the_bridge(connect, account):
+    """What cloned templates are on is not all: a container made of an OS template goes to any storage for containers."""
+    audit = ("Datastore.Audit",)
+    rest = [(POOL, (*NEW_MACHINES, "Pool.Audit")), ("/nodes", ("Sys.Audit",)), ("/storage/dirs", audit)]
+    secret, config = account(*rest)
+    assert "The account sees none" in lines(connect(secret, **config))["OS templates"].detail
+    assert set(wrong(connect(secret, **config))) == {"Templates"}
+    secret, config = account(*rest, ("/storage/local", audit))
+    client = connect(secret, **config)
+    assert "local" in lines(client)["OS templates"].detail
+    told = wrong(client)
+    assert set(told) == {"Templates", "Storage dirs", "Network vmbr0"}
+    assert "Missing on /storage/dirs: Datastore.AllocateSpace" in told["Storage dirs"]
+    assert set(wrong(connect(secret, **config, storages=["shared"], bridge="vmbr7"))) == {"Templates", "Storage shared", "Network vmbr7"}
+
+
 def test_nodes_that_are_away_or_unknown(connect, cluster):
     cluster.control.node("pve3", online=False)
     try:
