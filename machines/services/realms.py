@@ -25,7 +25,7 @@ from .refusal import Refused
 
 log = logging.getLogger(__name__)
 
-BUDGET_SECONDS = 3.0  # for all clusters together, however they are
+BUDGET_SECONDS = 6.0  # for all clusters together, however they are; Proxmox VE takes 3 s to say that a password is wrong
 AT_ONCE = 8
 LONGEST_NAME = 100
 
@@ -39,37 +39,47 @@ def offered() -> list[Cluster]:
 
 def sign_in(typed: str, password: str) -> User | None:
     """The person with this account of a cluster, made at the first time; None where name or password are wrong, nobody
-    answers in time, or the person was deactivated. Raises Refused where the account wants more than a password."""
+    answers in time, or the person was deactivated. Raises Refused where the account wants more than a password, or the
+    cluster of somebody who was here before does not answer: nobody becomes another person because of that."""
     userid = typed.strip()
     if userid.count("@") != 1 or len(userid) > LONGEST_NAME or not password or User.objects.filter(email__iexact=userid).exists():
         return None  # whoever has that e-mail address here mistyped a password that is none of a cluster's business
-    for cluster, answer in _ask(offered(), userid, password):
-        user = _user(cluster, str(answer["user"]))
-        if user is None or not user.is_active:
-            return None
-        _settle_role(user, cluster, str(answer["user"]), answer["groups"])
-        return user
-    return None
-
-
-def _ask(clusters: list[Cluster], userid: str, password: str) -> list[tuple[Cluster, dict[str, Any]]]:
-    """Those that know the person, asked at the same time."""
     end = time.monotonic() + BUDGET_SECONDS
+    known = set(RealmIdentity.objects.filter(userid=userid).values_list("cluster", flat=True))
+    theirs: list[Cluster] = []
+    others: list[Cluster] = []
+    for cluster in offered():
+        (theirs if cluster.pk in known else others).append(cluster)
+    found = _ask(theirs, userid, password, end, wait_for_each=True) or _ask(others, userid, password, end)
+    if found is None:
+        return None
+    cluster, answer = found
+    user = _user(cluster, str(answer["user"]))
+    if user is None or not user.is_active:
+        return None
+    _settle_role(user, cluster, str(answer["user"]), answer["groups"])
+    return user
+
+
+def _ask(clusters: list[Cluster], userid: str, password: str, end: float, *, wait_for_each: bool = False) -> tuple[Cluster, dict[str, Any]] | None:
+    """The first of `clusters`, which are asked at the same time, where the person has this password. With `wait_for_each`
+    none is passed over that does not answer. Raises Refused."""
     asked = [(cluster, _threads().submit(_login, dict(cluster.config), userid, password, cluster.secret)) for cluster in clusters]
-    known, wants_more = [], False
+    wants_more = False
     for cluster, future in asked:
         try:
             if answer := future.result(max(0.0, end - time.monotonic())):
-                known.append((cluster, answer))
-        except OutOfTime:
+                return cluster, answer
+        except (OutOfTime, ProviderError) as error:
             future.cancel()
-            log.info("cluster %d: no answer to a sign-in in time", cluster.pk)
-        except ProviderError as error:
-            log.info("cluster %d: a sign-in failed: %s", cluster.pk, type(error).__name__)
-            wants_more |= _wants_second_factor(error)
-    if wants_more and not known:
+            log.info("cluster %d: no answer to a sign-in: %s", cluster.pk, type(error).__name__)
+            if isinstance(error, ProviderError) and _wants_second_factor(error):
+                wants_more = True
+            elif wait_for_each:
+                raise Refused(_("The cluster of this account does not answer at the moment. Try again in a minute."), code="unreachable") from error
+    if wants_more:
         raise Refused(_("This account asks for a second factor, which cannot be given here. Ask the staff for an account of the portal."), code="second_factor")
-    return known
+    return None
 
 
 @cache
@@ -111,10 +121,14 @@ def _user(cluster: Cluster, userid: str) -> User | None:
     return None
 
 
-def _settle_role(user: User, cluster: Cluster, userid: str, groups: list[str]) -> None:
-    """Staff while the cluster says so. What the cluster did not give it does not take."""
+def _settle_role(user: User, cluster: Cluster, userid: str, groups: list[str] | None) -> None:
+    """Staff while the cluster says so. What the cluster did not give it does not take, and where its groups could not
+    be read (None) they give and take nothing."""
     group = cluster.config.get("admin_group")
-    entitled = userid in (cluster.config.get("admin_users") or ()) or bool(group and group in groups)
+    entitled = userid in (cluster.config.get("admin_users") or ()) or bool(group and group in (groups or ()))
+    if group and groups is None and not entitled:
+        log.warning("cluster %d: the groups of %r cannot be read, the role stays", cluster.pk, userid)
+        return
     with transaction.atomic():
         identity = RealmIdentity.objects.select_for_update().get(cluster=cluster, userid=userid)
         if entitled and user.role != Role.STAFF:

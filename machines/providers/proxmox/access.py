@@ -81,7 +81,7 @@ def check(client: Client, config: Mapping[str, Any]) -> list[Check]:
 def realm_login(config: Mapping[str, Any], username: str, password: str, secret: str = "") -> dict[str, Any] | None:
     """The user name and groups of somebody who gives their own name and password of the cluster; None where those are wrong.
 
-    Groups are read with the portal's own account (`secret`), and are empty where it may not read them.
+    Groups are read with the portal's own account (`secret`), and are None where it could not read them.
     Raises SecondFactorWanted where the account asks for more than a password, Unreachable.
     """
     # A ticket would be taken for a password, and is none that a person types.
@@ -99,14 +99,14 @@ def realm_login(config: Mapping[str, Any], username: str, password: str, secret:
     return {"user": signed_in.user, "groups": _groups(config, secret, signed_in)}
 
 
-def _groups(config: Mapping[str, Any], secret: str, signed_in: Ticket) -> list[str]:
+def _groups(config: Mapping[str, Any], secret: str, signed_in: Ticket) -> list[str] | None:
     if not secret:
-        return []
+        return None
     portal = Client(config, secret)
     try:
         told = portal.get(f"access/users/{signed_in.user}")
-    except AuthFailed:
-        return []
+    except ProviderError:
+        return None
     finally:
         portal.close()
     groups = told.get("groups") if isinstance(told, dict) else None

@@ -122,6 +122,15 @@ def test_staff_of_the_cluster_are_staff_until_they_are_not(cluster, pve):
     assert signed_in().role == Role.STAFF
 
 
+def test_groups_that_cannot_be_read_change_nobodys_role(cluster, pve):
+    Cluster.objects.update(config=with_login(pve, admin_group="teachers"))
+    assert signed_in().role == Role.STAFF
+    Cluster.objects.update(secret="00000000-0000-4000-8000-000000000000")
+    assert signed_in().role == Role.STAFF
+    Cluster.objects.update(config=with_login(pve))  # no group makes staff any more
+    assert signed_in().role == Role.STUDENT
+
+
 def test_what_the_portal_gave_the_cluster_does_not_take(cluster, pve):
     user = signed_in()
     User.objects.filter(pk=user.pk).update(role=Role.STAFF, is_staff=True)
@@ -141,6 +150,26 @@ def test_the_same_name_on_another_cluster_is_another_person(cluster, pve):
     Cluster.objects.update(config=pve.config())
     make_cluster("other", kind="proxmox", config=with_login(pve), secret=pve.token_secret)
     assert signed_in() not in (None, first)
+
+
+def tickets(pve):
+    return pve.control.calls().get("POST /access/ticket", 0)
+
+
+def test_whoever_was_here_before_is_asked_for_at_their_cluster_alone_and_stays_who_they_are(cluster, pve):
+    second = make_cluster("second", kind="proxmox", config=with_login(pve), secret=pve.token_secret)
+    theirs = make_user("ada@pve@second")
+    RealmIdentity.objects.create(user=theirs, cluster=second, userid="ada@pve")
+    pve.control.reset_calls()
+    assert signed_in() == theirs and tickets(pve) == 1
+    pve.control.reset_calls()
+    assert signed_in(password="wrong") is None and tickets(pve) == 2
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        Cluster.objects.filter(pk=second.pk).update(config=with_login(pve, endpoints=[f"127.0.0.1:{listener.getsockname()[1]}"]))
+        client, answer = sign_in()
+    assert "does not answer at the moment" in str(answer.context["form"].errors)
+    assert "_auth_user_id" not in client.session and User.objects.count() == 1
 
 
 def test_nobody_signs_up_with_such_a_name(client):
