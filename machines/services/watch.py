@@ -1,7 +1,8 @@
 """Watching the clusters: what is there, what goes on, what a crash left behind.
 
-One thread for each cluster, so that one that hangs holds up no other. Any number of watchers may
-run; each cluster is watched by the one that holds the lease in its row.
+Two threads for each cluster, so that one that hangs holds up no other: one looks and follows what
+goes on, the other does what may take its time. Any number of watchers may run; each cluster is
+watched by the one that holds the lease in its row.
 """
 
 import logging
@@ -32,6 +33,7 @@ POLL_SECONDS = 0.25  # while something is waited for
 TURN_SECONDS, INVENTORY_SECONDS, PROGRESS_SECONDS = 0.1, 0.5, 1.0
 TROUBLE_SECONDS = 3  # between two looks at a cluster that does not answer
 TEMPLATES_SECONDS = 60
+ERRANDS_SECONDS = 0.5  # between two looks whether there is one
 HEARTBEAT_SECONDS = 5
 STOP_SECONDS = 1.0  # a thread that hangs in a call is not waited for any longer
 
@@ -52,15 +54,18 @@ def resign(token: str) -> None:
     Cluster.objects.filter(watcher=token).update(watcher="", watcher_until=None)
 
 
-class ClusterWatch(threading.Thread):
-    """Watches one cluster until `stop`, or until its row is gone."""
+class ClusterThread(threading.Thread):
+    """Does its `turn` for one cluster, over and over, until `stop`, or until the cluster's row is gone."""
 
-    def __init__(self, pk: int, token: str, stop: threading.Event) -> None:
-        super().__init__(name=f"cluster-{pk}", daemon=True)
-        self.pk, self.token = pk, token
+    def __init__(self, name: str, pk: int, stop: threading.Event) -> None:
+        super().__init__(name=name, daemon=True)
+        self.pk = pk
         self.leads = False
         self._stop_asked = stop
-        self._last_inventory = self._next_inventory = self._next_templates = self._next_progress = 0.0
+
+    def turn(self) -> bool:
+        """One look and the pause after it. False: the cluster was removed."""
+        raise NotImplementedError
 
     def run(self) -> None:
         try:
@@ -80,8 +85,16 @@ class ClusterWatch(threading.Thread):
             gateway.close_providers()
             connections.close_all()
 
+
+class ClusterWatch(ClusterThread):
+    """Looks at a cluster, and follows what is waited for on it."""
+
+    def __init__(self, pk: int, token: str, stop: threading.Event) -> None:
+        super().__init__(f"cluster-{pk}", pk, stop)
+        self.token = token
+        self._last_inventory = self._next_inventory = self._next_progress = 0.0
+
     def turn(self) -> bool:
-        """One look and the pause after it. False: the cluster was removed."""
         cluster = Cluster.objects.filter(pk=self.pk).first()
         if cluster is None:
             return False
@@ -92,16 +105,11 @@ class ClusterWatch(threading.Thread):
         provider = None
         try:
             provider = gateway.provider_for(cluster)
-            if cluster.check_asked_at is not None:
-                checking.look(cluster, provider)
-            if cluster.sync_asked_at is not None:
-                self._next_inventory = self._next_templates = 0.0
             self._look(cluster, provider)
             self._pause(cluster, provider)
         except ProviderError as error:
             if provider is None:  # its settings are wrong: whoever waits for it fails with that reason when his time is over
                 waiting.poll(cluster, None)
-                checking.tell(cluster, error)
             inventory.note_trouble(cluster, error)
             self._stop_asked.wait(TROUBLE_SECONDS)
         return True
@@ -112,10 +120,6 @@ class ClusterWatch(threading.Thread):
             if now >= self._next_inventory:
                 inventory.look(cluster, provider)
                 self._last_inventory, self._next_inventory = now, now + max(settings.WATCH_SECONDS, provider.capabilities.inventory_seconds)
-                if provider.capabilities.templates and now >= self._next_templates:
-                    catalog.sync_templates(cluster, provider)
-                    checking.synced(cluster)
-                    self._next_templates = now + TEMPLATES_SECONDS
         finally:
             progress = now >= self._next_progress
             if progress:
@@ -133,6 +137,42 @@ class ClusterWatch(threading.Thread):
             self._stop_asked.wait(left)
         elif provider.wait_for_change(left):
             self._next_inventory = min(self._next_inventory, self._last_inventory + INVENTORY_SECONDS)
+
+
+class ClusterErrands(ClusterThread):
+    """Tests the connection of a cluster when somebody wishes it, and reads its templates: that asks much of it,
+    and a storage that hangs is waited for."""
+
+    def __init__(self, watch: ClusterWatch, stop: threading.Event) -> None:
+        super().__init__(f"errands-{watch.pk}", watch.pk, stop)
+        self._watch = watch
+        self._next_templates = 0.0
+
+    def turn(self) -> bool:
+        cluster = Cluster.objects.filter(pk=self.pk).first()
+        if cluster is None:
+            return False
+        pause = ERRANDS_SECONDS
+        if self._watch.leads:
+            provider = None
+            try:
+                provider = gateway.provider_for(cluster)
+                self._run(cluster, provider)
+            except ProviderError as error:  # its watch notes that the cluster does not answer
+                if provider is None:
+                    checking.tell(cluster, error)
+                log.warning("cluster %s: %s", cluster, error)
+                pause = TROUBLE_SECONDS
+        self._stop_asked.wait(pause)
+        return True
+
+    def _run(self, cluster: Cluster, provider: Provider) -> None:
+        if cluster.check_asked_at is not None:
+            checking.look(cluster, provider)
+        if provider.capabilities.templates and (cluster.sync_asked_at is not None or time.monotonic() >= self._next_templates):
+            catalog.sync_templates(cluster, provider)
+            checking.synced(cluster)
+            self._next_templates = time.monotonic() + TEMPLATES_SECONDS
 
 
 class Rounds(threading.Thread):
@@ -178,6 +218,7 @@ def run(stop: threading.Event) -> None:
     """Watch all clusters, those included that are added later, and keep house until `stop`."""
     token = uuid.uuid4().hex
     watches: dict[int, ClusterWatch] = {}
+    errands: dict[int, ClusterErrands] = {}
     # Apart from each other, as a guest that answers neither is waited for.
     rounds = [
         Rounds("probing", answering.Prober().look, watches, stop),
@@ -191,9 +232,11 @@ def run(stop: threading.Event) -> None:
         for pk in Cluster.objects.values_list("pk", flat=True):
             if pk not in watches or not watches[pk].is_alive():
                 watches[pk] = ClusterWatch(pk, token, stop)
+                errands[pk] = ClusterErrands(watches[pk], stop)
                 watches[pk].start()
+                errands[pk].start()
         for pk in [pk for pk, watch in watches.items() if not watch.is_alive()]:
-            del watches[pk]
+            del watches[pk], errands[pk]
 
     def show_life() -> None:
         heartbeats.beat("watcher")
@@ -213,6 +256,6 @@ def run(stop: threading.Event) -> None:
     finally:
         stop.set()
         end = time.monotonic() + STOP_SECONDS
-        for thread in [*watches.values(), *rounds]:
+        for thread in [*watches.values(), *errands.values(), *rounds]:
             thread.join(max(0.0, end - time.monotonic()))
         resign(token)

@@ -11,7 +11,7 @@ from machines.models import Cluster, ClusterReport, Machine, Tier
 from machines.policies import offered_templates, tiers_of
 from machines.providers.errors import InvalidSpec
 from machines.services import checking
-from machines.services.watch import ClusterWatch
+from machines.services.watch import ClusterErrands, ClusterWatch
 from tests.factories import make_cluster, make_machine, make_template, make_user
 from tests.machines.providers.fakes import FakeProvider
 
@@ -170,7 +170,9 @@ def test_the_watcher_answers_wishes_in_its_turn(staff, monkeypatch):
     checking.ask_sync(cluster, acting_user=staff)
     stop = threading.Event()
     stop.set()
-    ClusterWatch(cluster.pk, "token", stop).turn()
+    watch = ClusterWatch(cluster.pk, "token", stop)
+    watch.turn()
+    ClusterErrands(watch, stop).turn()
     gateway.close_providers()
     cluster.refresh_from_db()
     assert cluster.check_asked_at is None and cluster.sync_asked_at is None

@@ -53,18 +53,57 @@ def test_a_watcher_that_does_not_lead_asks_the_cluster_nothing(cluster, world, w
     assert watcher.turn() and not watcher.leads and world.calls == []
 
 
-def test_a_turn_looks_at_the_cluster_its_templates_and_its_tasks(cluster, world, watcher):
+@pytest.fixture
+def errands(watcher):
+    return watch.ClusterErrands(watcher, watcher._stop_asked)
+
+
+def test_a_turn_looks_at_the_cluster_and_its_tasks(cluster, world, watcher):
     world.slowness = 1
     machine = requests.create_machine(acting_user=None, template=cluster.templates.get(), name="a", cores=1, memory_mib=256)
     executor.drain()
     world.calls.clear()
     assert watcher.turn() and watcher.leads
-    assert world.calls == ["inventory", "templates", "poll"]
+    assert world.calls == ["inventory", "poll"]
     assert watcher.pauses == [watch.TURN_SECONDS, watch.POLL_SECONDS]  # sooner than the next inventory, as something is waited for
     world.tick()
     watcher.turn()
-    assert world.calls[3:] == ["poll"]
+    assert world.calls[2:] == ["poll"]
     assert machine.operations.get().state == OperationState.QUEUED
+
+
+def test_templates_are_read_once_a_minute_and_when_somebody_wishes_it(cluster, world, watcher, errands):
+    assert errands.turn() and world.calls == []  # somebody else may lead
+    watcher.turn()
+    world.calls.clear()
+    for _ in range(2):
+        assert errands.turn()
+    assert world.calls == ["templates"] and watcher.pauses[-1] == watch.ERRANDS_SECONDS
+    Cluster.objects.update(sync_asked_at=timezone.now())
+    for _ in range(2):
+        errands.turn()
+    cluster.refresh_from_db()
+    assert world.calls == ["templates", "templates"] and cluster.sync_asked_at is None
+
+
+def test_a_wish_waits_for_a_cluster_that_does_not_answer(cluster, world, watcher, errands):
+    watcher.turn()
+    Cluster.objects.update(sync_asked_at=timezone.now())
+    world.outage = True
+    assert errands.turn() and watcher.pauses[-1] == watch.TROUBLE_SECONDS
+    world.outage = False
+    errands.turn()
+    cluster.refresh_from_db()
+    assert cluster.sync_asked_at is None and cluster.reachable
+
+
+def test_what_is_wrong_with_the_settings_answers_a_wish(cluster, watcher, errands):
+    watcher.turn()
+    Cluster.objects.update(kind="vax", check_asked_at=timezone.now())
+    gateway.close_providers()
+    errands.turn()
+    cluster.refresh_from_db()
+    assert cluster.check_asked_at is None and [line["ok"] for line in cluster.report.checks] == [False]
 
 
 def test_a_cluster_that_does_not_answer_is_noted_and_looked_at_again_later(cluster, world, watcher):
