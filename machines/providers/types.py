@@ -265,6 +265,7 @@ class Capabilities:
     adoption: bool = False  # label what was there before
     numbered: bool = False  # refs are numbers out of a range that is set for the cluster
     inventory_seconds: float = 0.0  # between two inventories at least, where one costs the cluster much
+    poll_seconds: float = 0.0  # between two polls of tasks that go on for long, where one costs the cluster much
 
 
 @dataclass(frozen=True, slots=True)

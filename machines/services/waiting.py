@@ -1,5 +1,8 @@
 """Operations that wait for the cluster: asked after all at once, and called back when it is time."""
 
+import math
+import time
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -18,12 +21,32 @@ from .work import error_to_json
 SMALLEST_PROGRESS = 0.02  # less is not worth a write
 
 
+class Pace:
+    """When a cluster is asked again after its tasks: as long after the last time as half the age of
+    the youngest, so that a quick task is seen to end at once and one that goes on costs few calls."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._asked = -math.inf
+        self._since: dict[str, float] = {}  # when a task was first waited for
+
+    def is_due(self, tasks: Iterable[TaskRef], longest: float) -> bool:
+        """Whether to ask after `tasks` now; True counts as asked. They are asked after every `longest` seconds at least."""
+        now = self._clock()
+        self._since = {task.id: self._since.get(task.id, now) for task in tasks}
+        youngest = now - max(self._since.values(), default=now)
+        if now - self._asked < min(longest, youngest / 2):
+            return False
+        self._asked = now
+        return True
+
+
 def any_waiting(cluster: Cluster) -> bool:
     return Operation.objects.filter(state=OperationState.WAITING, machine__cluster=cluster).exists()
 
 
-def poll(cluster: Cluster, provider: Provider | None, *, progress: bool = True) -> int:
-    """Ask `provider` once for all tasks waited for on `cluster`; call back the operations whose
+def poll(cluster: Cluster, provider: Provider | None, *, progress: bool = True, pace: Pace | None = None) -> int:
+    """Ask `provider` once for all tasks waited for on `cluster`, if `pace` says so; call back the operations whose
     tasks ended, whose time is over or that were told to use force, and write how far the others
     are where `progress` says so. Returns how many it called back. Raises what `Provider.poll`
     raises, after calling back those whose time is over. Without a provider only those are."""
@@ -34,7 +57,7 @@ def poll(cluster: Cluster, provider: Provider | None, *, progress: bool = True) 
     asked = [task for refs in tasks.values() for task in refs]
     statuses: dict[TaskRef, TaskStatus] = {}
     try:
-        if asked and provider is not None:
+        if asked and provider is not None and (pace is None or pace.is_due(asked, provider.capabilities.poll_seconds)):
             statuses = provider.poll(asked)
     finally:
         called = _sort({operation: [statuses.get(task) for task in tasks[operation.pk]] for operation in waiting}, progress=progress)

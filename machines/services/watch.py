@@ -92,6 +92,7 @@ class ClusterWatch(ClusterThread):
     def __init__(self, pk: int, token: str, stop: threading.Event) -> None:
         super().__init__(f"cluster-{pk}", pk, stop)
         self.token = token
+        self._pace = waiting.Pace()
         self._last_inventory = self._next_inventory = self._next_progress = 0.0
 
     def turn(self) -> bool:
@@ -124,7 +125,7 @@ class ClusterWatch(ClusterThread):
             progress = now >= self._next_progress
             if progress:
                 self._next_progress = now + PROGRESS_SECONDS
-            waiting.poll(cluster, provider, progress=progress)  # calls back whose time is over even when nobody answers
+            waiting.poll(cluster, provider, progress=progress, pace=self._pace)  # calls back whose time is over even when nobody answers
 
     def _pause(self, cluster: Cluster, provider: Provider) -> None:
         """Until the next look is due, or something happens on the cluster."""

@@ -63,6 +63,7 @@ class ProxmoxProvider(Provider):
         adoption=True,
         numbered=True,
         inventory_seconds=10.0,
+        poll_seconds=2.0,
     )
 
     def __init__(self, settings: ProviderSettings) -> None:

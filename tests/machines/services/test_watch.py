@@ -1,6 +1,8 @@
 """Who watches a cluster, and what one turn of it does."""
 
+import itertools
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,8 +11,10 @@ from django.utils import timezone
 
 from machines.lifecycle import State
 from machines.models import Cluster, Operation, OperationState
-from machines.services import executor, gateway, requests, watch
+from machines.providers.types import TaskRef
+from machines.services import executor, gateway, requests, waiting, watch
 from tests.factories import make_machine
+from tests.machines.providers.fakes import FakeProvider
 
 pytestmark = pytest.mark.django_db
 
@@ -70,6 +74,48 @@ def test_a_turn_looks_at_the_cluster_and_its_tasks(cluster, world, watcher):
     watcher.turn()
     assert world.calls[2:] == ["poll"]
     assert machine.operations.get().state == OperationState.QUEUED
+
+
+def test_tasks_are_asked_after_less_and_less_often():
+    clock = itertools.count(0, 35)  # hundredths of a second, as the watcher turns
+    now = [0.0]
+    pace = waiting.Pace(lambda: now[0])
+    asked = []
+    for hundredths in itertools.takewhile(lambda time: time < 30_00, clock):
+        now[0] = hundredths / 100
+        tasks = [TaskRef("old")] if now[0] < 20 else [TaskRef("old"), TaskRef("young")]
+        if pace.is_due(tasks, 2.0):
+            asked.append(now[0])
+    pauses = [after - before for before, after in itertools.pairwise(asked)]
+    assert max(pauses) < 2.5 and len([at for at in asked if at < 5]) <= 8 and len([at for at in asked if at < 20]) <= 16
+    assert len([at for at in asked if 20 <= at < 22]) >= 4  # one that has just begun may soon have ended
+
+
+def test_a_cluster_that_polls_cost_nothing_is_asked_at_every_turn():
+    pace = waiting.Pace(lambda: 7.0)
+    assert all(pace.is_due([TaskRef("a")], 0.0) for _ in range(3))
+
+
+def test_operations_are_called_back_in_time_though_their_tasks_are_not_asked_after(cluster, world, watcher, monkeypatch):
+    monkeypatch.setattr(FakeProvider, "capabilities", replace(FakeProvider.capabilities, poll_seconds=3600))
+    world.slowness = 9
+    requests.create_machine(acting_user=None, template=cluster.templates.get(), name="a", cores=1, memory_mib=256)
+    executor.drain()
+    now = [1000.0]
+    watcher._pace = waiting.Pace(lambda: now[0])
+    watcher.turn()
+    now[0] += 100
+    watcher.turn()
+    now[0] += 10
+    world.calls.clear()
+    watcher.turn()
+    assert world.calls == []
+    operation = Operation.objects.get()
+    operation.checkpoint["until"] = timezone.now().isoformat()
+    operation.save()
+    watcher.turn()
+    operation.refresh_from_db()
+    assert world.calls == [] and operation.state == OperationState.QUEUED
 
 
 def test_templates_are_read_once_a_minute_and_when_somebody_wishes_it(cluster, world, watcher, errands):
