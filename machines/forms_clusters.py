@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from machines.models import Cluster, ClusterKind
 from machines.models.cluster import PROXMOX_LIMITS
+from machines.providers.room import RESERVE_MIB
 from machines.providers.types import VMIDS
 from machines.services import addresses, clusters_file
 from machines.services.refusal import Refused
@@ -144,7 +145,7 @@ class ProxmoxForm(ClusterForm):
     bridge = forms.CharField(label=_("Bridge"), required=False, help_text=_("Empty: as the template says."))
     storages = Lines(label=_("Storages"), required=False, help_text=_("For full clones. Empty: as the template says."))
     nodes = Lines(label=_("Nodes"), required=False, help_text=_("Where machines are made. Empty: on all."))
-    reserve_mib = forms.IntegerField(label=_("Memory kept free on each node, MiB"), min_value=0, initial=2048)
+    reserve_mib = forms.IntegerField(label=_("Memory kept free on each node, MiB"), min_value=0, initial=RESERVE_MIB)
     template_copies = Lines(
         label=_("Copies of templates"),
         required=False,

@@ -1,6 +1,6 @@
 """What requests' pages and the queue in the admin read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from django.db.models import QuerySet, Sum
@@ -9,7 +9,8 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from machines.lifecycle import State
-from machines.models import TO_DECIDE, Cluster, Machine, MachineRequest, RequestState
+from machines.models import TO_DECIDE, Cluster, ClusterKind, Machine, MachineRequest, RequestState
+from machines.providers import room
 from machines.selectors.display import Shown, is_stale
 
 # Of what a cluster has, so much should stay free: below it one more machine is said to make it tight.
@@ -54,11 +55,29 @@ def waiting_for_staff() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """In MiB."""
+    """In MiB, of the hosts that machines are made on. `left` is by host, less the reserve and what is coming."""
 
     total: int
-    free: int
-    largest: int  # free on one host: no machine is spread over two
+    left: Mapping[str, int]
+
+    @property
+    def free(self) -> int:
+        return sum(max(0, room) for room in self.left.values())
+
+    @property
+    def largest(self) -> int:
+        """Free on one host: no machine is spread over two."""
+        return max(0, *self.left.values())
+
+    def holds(self, sizes: Iterable[int]) -> bool:
+        """Whether machines of `sizes` all find a host."""
+        left = dict(self.left)
+        for size in sizes:
+            host = room.roomiest(left)
+            left[host] -= size
+            if left[host] < 0:
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +102,7 @@ class Room:
         if self.memory is None:
             return Verdict(self, None, disk_left, cores_on, "unknown")
         left = self.memory.free - sum(tier.memory_mib for tier in tiers)
-        too_much = left < 0 or any(tier.memory_mib > self.memory.largest for tier in tiers)
+        too_much = not self.memory.holds(tier.memory_mib for tier in tiers)
         tight = left < _TIGHT * self.memory.total or (disk_left is not None and disk_left < 0)  # disks are filled little by little
         return Verdict(self, left, disk_left, cores_on, "full" if too_much else "tight" if tight else "enough")
 
@@ -117,20 +136,23 @@ class Rooms:
 
 
 def _room(cluster: Cluster) -> Room:
-    nodes = [node for node in cluster.nodes.all() if node.online and node.memory_total_mib]
+    chosen = room.nodes(cluster.config)
+    nodes = [node for node in cluster.nodes.all() if node.online and node.memory_total_mib and (not chosen or node.name in chosen)]
     here = Machine.objects.filter(cluster=cluster).order_by()
     on = here.filter(state__in=[State.RUNNING, State.STARTING, State.RESTARTING, State.PENDING, State.PROVISIONING])
     cores_on = on.aggregate(sum=Sum("cores"))["sum"] or 0
     memory = None
     if nodes:
-        reserve = _reserve(cluster)
-        free = [max(0, node.memory_free_mib - reserve) for node in nodes]
-        coming = here.filter(state__in=[State.PENDING, State.PROVISIONING]).aggregate(sum=Sum("memory_mib"))["sum"] or 0
-        memory = Memory(total=sum(node.memory_total_mib for node in nodes), free=max(0, sum(free) - coming), largest=max(free))
+        reserve = room.reserve_mib(cluster.config, room.RESERVE_MIB if cluster.kind == ClusterKind.PROXMOX else 0)
+        coming = here.filter(state__in=[State.PENDING, State.PROVISIONING]).order_by("pk").values_list("memory_mib", flat=True)
+        left = {node.name: node.memory_free_mib - reserve for node in nodes}
+        memory = Memory(total=sum(node.memory_total_mib for node in nodes), left=_placed(left, coming))
     return Room(cluster, memory=memory, cores=sum(node.cores for node in nodes) or None, cores_on=cores_on, stale=is_stale(cluster))
 
 
-def _reserve(cluster: Cluster) -> int:
-    """MiB of each host that no machine gets, where the cluster's settings say so."""
-    reserve = cluster.config.get("reserve_mib", 0)
-    return reserve if isinstance(reserve, int) else 0
+def _placed(left: Mapping[str, int], sizes: Iterable[int]) -> dict[str, int]:
+    """What is left by host once machines of `sizes` are on them, each on the one that has most left."""
+    left = dict(left)
+    for size in sizes:
+        left[room.roomiest(left)] -= size
+    return left

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from machines.providers import room
 from machines.providers.errors import InvalidSpec, NoCapacity, TemplateMissing
 from machines.providers.types import MachineIdentity, MachineSpec, Power, TaskRef
 
@@ -11,7 +12,7 @@ from .answers import CannotLink, NotThere
 from .client import Client
 from .configs import numbers, size_mib, storage_of
 from .guests import FRESH_SECONDS, Guest, Guests
-from .placement import RESERVE_MIB, Ledger, Place, Source, choose_node, choose_source, choose_storage
+from .placement import Ledger, Place, Source, choose_node, choose_source, choose_storage
 from .resources import MIB, Resources, lines, number
 from .tasks import task_ref
 
@@ -21,9 +22,9 @@ Call = tuple[str, str, dict[str, Any]]
 class Maker:
     def __init__(self, client: Client, guests: Guests, config: Mapping[str, Any], cluster: str, ledger: Ledger) -> None:
         self._client, self._guests, self._config, self._cluster, self._ledger = client, guests, config, cluster, ledger
-        self._nodes = tuple(str(node) for node in config.get("nodes") or ())
+        self._nodes = room.nodes(config)
         self._storages = tuple(str(storage) for storage in config.get("storages") or ())
-        self._reserve = int(config.get("reserve_mib", RESERVE_MIB))
+        self._reserve = room.reserve_mib(config)
         self._ours = numbers(config)
         self._never_linked: set[str] = set()  # templates whose storage makes full copies only
 

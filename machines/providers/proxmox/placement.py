@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from machines.providers.errors import NoCapacity, TemplateMissing
+from machines.providers.room import RESERVE_MIB, roomiest
 
 from .resources import NodeLine, StorageLine
 
 RECENT_SECONDS = 30.0  # until what was placed shows in the figures of its node
-RESERVE_MIB = 2048
 SPARE_DISK_MIB = 1024
 SNAPSHOTS_OF_CONTAINERS = frozenset({"lvmthin", "zfspool", "rbd", "btrfs"})
 
@@ -89,10 +89,9 @@ def choose_node(
     def left(node: NodeLine) -> int | None:
         return None if node.free_mib is None else node.free_mib - reserve_mib - promised.get(node.name, 0)
 
-    told = [(room - expected.get(node.name, 0), node.name) for node in online if (room := left(node)) is not None and room >= memory_mib]
+    told = {node.name: room - expected.get(node.name, 0) for node in online if (room := left(node)) is not None and room >= memory_mib}
     if told:
-        most = max(room for room, _ in told)
-        return min(name for room, name in told if room == most)
+        return roomiest(told)
     silent = [node.name for node in online if node.free_mib is None]
     if silent:
         return min(silent, key=lambda name: (promised.get(name, 0) + expected.get(name, 0), name))

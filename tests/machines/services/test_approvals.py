@@ -11,8 +11,11 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from machines.lifecycle import Kind, State
-from machines.models import Change, Machine, MachineRequest, Operation, RequestMail, RequestState, Template, Tier
-from machines.providers.errors import TaskFailed
+from machines.models import Change, Cluster, Machine, MachineRequest, Operation, RequestMail, RequestState, Template, Tier
+from machines.providers.errors import NoCapacity, TaskFailed
+from machines.providers.proxmox.placement import choose_node
+from machines.providers.proxmox.resources import NodeLine
+from machines.providers.room import RESERVE_MIB
 from machines.selectors import approvals as asked
 from machines.services import approvals, outbox, requests, sweep, terms
 from machines.services.refusal import Refused
@@ -501,6 +504,35 @@ def test_no_machine_is_spread_over_two_hosts(cluster, ada):
     for name in ("pve1", "pve2", "pve3"):
         cluster.nodes.create(name=name, cores=4, memory_total_mib=4096, memory_free_mib=1500)
     assert room(ask(ada, cluster)).tone == "full"
+
+
+def test_several_machines_each_need_a_host(cluster, ada):
+    for name in ("pve1", "pve2", "pve3"):
+        cluster.nodes.create(name=name, cores=4, memory_total_mib=4096, memory_free_mib=3000)
+    requests = [*(ask(ada, cluster) for _ in range(3)), ask(make_user("bea"), cluster)]
+    of = asked.Rooms().of(cluster)
+    assert [of.after(requests[:count]).tone == "full" for count in (3, 4)] == [False, True]
+
+
+def test_the_largest_host_is_counted_without_what_is_coming(cluster, ada, sam):
+    for name, free in (("pve1", 5000), ("pve2", 3000)):
+        cluster.nodes.create(name=name, cores=4, memory_total_mib=8192, memory_free_mib=free)
+    assert asked.Rooms().of(cluster).memory.largest == 5000
+    approvals.approve(ask(ada, cluster), acting_user=sam)
+    memory = asked.Rooms().of(cluster).memory
+    assert (memory.largest, memory.free) == (3000, 8000 - 2048)
+
+
+def test_what_is_said_to_be_free_is_what_machines_are_made_on(cluster, ada):
+    """The reserve that counts where staff gave none, and only the nodes that may be used."""
+    Cluster.objects.filter(pk=cluster.pk).update(kind="proxmox", config={"nodes": ["pve1"]})
+    for name in ("pve1", "pve2"):
+        cluster.nodes.create(name=name, cores=8, memory_total_mib=32768, memory_free_mib=10000)
+    of = asked.Rooms().of(Cluster.objects.get(pk=cluster.pk))
+    assert (of.memory.free, of.memory.total, of.cores) == (10000 - RESERVE_MIB, 32768, 8)
+    assert choose_node({"pve1": NodeLine("pve1", True, free_mib=10000)}, of.memory.free, reachable=["pve1"]) == "pve1"
+    with pytest.raises(NoCapacity):
+        choose_node({"pve1": NodeLine("pve1", True, free_mib=10000)}, of.memory.free + 1, reachable=["pve1"])
 
 
 def test_what_is_being_made_is_not_free_any_more(cluster, ada, sam):
