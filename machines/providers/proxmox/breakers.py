@@ -1,4 +1,4 @@
-"""Endpoints that failed lately are left alone for a while, by all threads of the process."""
+"""Endpoints, and nodes behind them, that failed lately are left alone for a while."""
 
 import threading
 import time

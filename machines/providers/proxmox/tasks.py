@@ -9,10 +9,12 @@ from machines.providers.errors import InvalidSpec, NotRunning, OutcomeUnknown, P
 from machines.providers.types import TaskRef, TaskState, TaskStatus
 
 from .answers import AlreadyRunning, Forbidden, NoSuchTask, NotThere, task_error, warnings
+from .breakers import Breakers
 from .client import Client
 from .resources import lines
 
 LISTED = 500  # of one node at most; those beyond are asked for one by one
+POLL_SECONDS = 3.0  # that one node is waited for
 FEW = 2  # tasks of a node that are cheaper to ask for than to list
 MAKING = ("qmclone", "vzclone", "qmcreate", "vzcreate", "qmrestore", "vzrestore")
 _UPID = re.compile(r"UPID:([A-Za-z0-9][A-Za-z0-9-]*):[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8,9}:([0-9A-Fa-f]{8}):([^:\s/]+):([^:\s/]*):([^:\s/]+):")
@@ -45,11 +47,11 @@ def task_ref(answer: object, verb: str) -> TaskRef | None:
 class Tasks:
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._warned: list[TaskRef] = []
+        self._nodes = Breakers()
         self._made: dict[str, str] = {}  # by UPID of a clone: the number it makes, "" where it is not said
 
     def poll(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
-        """One call per node. A node that does not answer holds up its own tasks only, unless none does. Raises Unreachable."""
+        """One call per node. A node that does not answer holds up its own tasks only. Raises Unreachable where the cluster does not."""
         by_node: dict[str, list[tuple[TaskRef, Upid]]] = {}
         statuses: dict[TaskRef, TaskStatus] = {}
         for ref in refs:
@@ -57,15 +59,23 @@ class Tasks:
                 statuses[ref] = TaskStatus(TaskState.LOST)
             else:
                 by_node.setdefault(upid.node, []).append((ref, upid))
-        silent: list[Unreachable] = []
+        silent = 0
         for node, asked in by_node.items():
+            statuses.update((ref, TaskStatus(TaskState.RUNNING)) for ref, _ in asked)
+            if not self._nodes.allows(node):
+                continue
             try:
-                statuses.update(self._of_node(node, asked))
+                with self._client.within(POLL_SECONDS):
+                    statuses.update(self._of_node(node, asked))
+                self._nodes.answered(node)
             except Unreachable as error:
-                silent.append(error)
-                statuses.update((ref, TaskStatus(TaskState.RUNNING)) for ref, _ in asked)
-        if silent and len(silent) == len(by_node):
-            raise silent[0]
+                self._nodes.failed(node, error, certain=True)
+                silent += 1
+            except ProviderError:
+                self._nodes.left(node)
+                raise
+        if silent and silent == len(by_node):  # is it them, or the cluster?
+            self._client.get("version")
         return statuses
 
     def _of_node(self, node: str, asked: list[tuple[TaskRef, Upid]]) -> dict[TaskRef, TaskStatus]:
@@ -90,18 +100,12 @@ class Tasks:
 
     def _ended(self, ref: TaskRef, exitstatus: str) -> TaskStatus:
         error = task_error(exitstatus)
-        if ref.kind == "destroy" and warnings(exitstatus):
-            self._warned.append(ref)
         if error is None or isinstance(error, REACHED.get(ref.kind, ())):
-            return TaskStatus(TaskState.SUCCEEDED)
+            # Whether a disk was left cannot be looked up: nobody sees a disk without an owner who may not see all of its storage.
+            return TaskStatus(TaskState.SUCCEEDED, left=ref.disks if warnings(exitstatus) else ())
         if isinstance(error, OutcomeUnknown):
             return TaskStatus(TaskState.LOST)
         return TaskStatus(TaskState.FAILED, error=error)
-
-    def take_warned(self) -> list[TaskRef]:
-        """Those that destroyed something and had warnings, each told once."""
-        warned, self._warned = self._warned, []
-        return warned
 
     def making(self, vmid: int, nodes: Iterable[str]) -> TaskRef | None:
         """The task that is making guest `vmid` now, of those this account may see. A clone's name has only its
