@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import cycle
 from typing import Any
 
 from django.db import transaction
@@ -36,6 +37,7 @@ ON_DEMAND_SECONDS = 10  # between two wishes to look again
 STIR_SECONDS = 60.0  # between two scans of a network that may be scanned
 MOST_ADDRESSES = 16  # of one guest, however many it says it has
 NODES_AT_ONCE = 4  # and one guest of each at a time
+NODE_SECONDS = 1.0  # for the guests of one node in a round; the last of them may take longer
 
 Mark = tuple[int, object]
 
@@ -62,7 +64,14 @@ class Locator:
     def __init__(self) -> None:
         self._known: dict[Mark, _Known] = {}
         self._stirred: dict[int, float] = {}
-        self._threads = ThreadPoolExecutor(NODES_AT_ONCE, thread_name_prefix="locating")
+        # One thread each: a node is asked by the same one, which knows it from the last time.
+        self._lanes = [ThreadPoolExecutor(1, thread_name_prefix=f"locating-{number}") for number in range(NODES_AT_ONCE)]
+
+    def close(self) -> None:
+        """Give back what its threads hold, and end them."""
+        for lane in self._lanes:
+            lane.submit(gateway.close_providers)
+            lane.shutdown()
 
     def look(self, clusters: Collection[int]) -> int:
         """One round over the machines of `clusters`. Returns of how many it learned something new."""
@@ -79,13 +88,17 @@ class Locator:
             if _is_due(machine, known[mark]):
                 due[machine.cluster_id, machine.node].append(machine)
         self._known = known
-        # One of each node in a round, so that nobody waits for all the silent guests of a node.
-        chosen = [min(machines, key=lambda machine: known[machine.pk, machine.state_since].asked) for machines in due.values()]
-        told = list(self._threads.map(lambda machine: _ask(asked[machine.cluster_id], machine), chosen))
-        self._stir(asked, chosen)
-        neighbours = table() if chosen else {}
+        told: list[tuple[Machine, tuple[Endpoint, ...]]] = []
+        answers = []
+        for lane, ((cluster, _node), machines) in zip(cycle(self._lanes), sorted(due.items())):
+            machines.sort(key=lambda machine: known[machine.pk, machine.state_since].asked)
+            answers.append(lane.submit(_ask_node, asked[cluster], machines))
+        for answer in answers:
+            told += answer.result()
+        self._stir(asked, [machine for machine, _ in told])
+        neighbours = table() if told else {}
         learned = 0
-        for machine, claims in zip(chosen, told, strict=True):
+        for machine, claims in told:
             state = known[machine.pk, machine.state_since]
             state.asked = _age(machine)
             state.answers = any(end.service != "mac" for end in claims)
@@ -118,6 +131,17 @@ def _in_network(claims: Iterable[Endpoint], neighbours: Mapping[str, Iterable[st
     """Where the portal's own network has the guest."""
     macs = [mac for end in claims if end.service == "mac" and (mac := hardware_address(end.host))]
     return [Endpoint("guest", host, source="arp") for mac in macs for host in neighbours.get(mac, ())]
+
+
+def _ask_node(cluster: Cluster, machines: Iterable[Machine]) -> list[tuple[Machine, tuple[Endpoint, ...]]]:
+    """Its guests, one after the other, as many as there is time for: nobody waits for all the silent ones of a node."""
+    end = time.monotonic() + NODE_SECONDS
+    told: list[tuple[Machine, tuple[Endpoint, ...]]] = []
+    for machine in machines:
+        told.append((machine, _ask(cluster, machine)))
+        if time.monotonic() >= end:
+            break
+    return told
 
 
 def _ask(cluster: Cluster, machine: Machine) -> tuple[Endpoint, ...]:

@@ -220,10 +220,11 @@ def run(stop: threading.Event) -> None:
     token = uuid.uuid4().hex
     watches: dict[int, ClusterWatch] = {}
     errands: dict[int, ClusterErrands] = {}
+    locator = locating.Locator()
     # Apart from each other, as a guest that answers neither is waited for.
     rounds = [
         Rounds("probing", answering.Prober().look, watches, stop),
-        Rounds("locating", locating.Locator().look, watches, stop),
+        Rounds("locating", locator.look, watches, stop),
         Rounds("mailing", outbox.send_due, watches, stop),  # a mail server may take its time too
     ]
     for going_round in rounds:
@@ -260,3 +261,4 @@ def run(stop: threading.Event) -> None:
         for thread in [*watches.values(), *errands.values(), *rounds]:
             thread.join(max(0.0, end - time.monotonic()))
         resign(token)
+        locator.close()

@@ -1,5 +1,6 @@
 """Addresses that no inventory has: asked of the cluster, and believed as far as they go."""
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -101,7 +102,8 @@ def test_what_is_no_address_is_dropped_and_there_is_an_end_to_it(cluster, world,
 
 def test_a_guest_that_cannot_be_asked_keeps_nobody_from_theirs(cluster, world, machine):
     other = make_machine(template=machine.template, state=State.RUNNING)
-    Machine.objects.filter(pk=other.pk).update(state_since=timezone.now() - timedelta(seconds=30), node="another")
+    Machine.objects.filter(pk=other.pk).update(state_since=timezone.now() - timedelta(seconds=30), node="a node that is asked first")
+    Machine.objects.filter(pk=machine.pk).update(node="another")
     identity = MachineIdentity(str(other.key), other.name, "7e57ab1e-0000-4000-8000-000000000000")
     world.machines[other.ref] = fakes.FakeMachine(identity, power=Power.ON)
 
@@ -114,6 +116,32 @@ def test_a_guest_that_cannot_be_asked_keeps_nobody_from_theirs(cluster, world, m
     world.at = hang
     assert locating.Locator().look([cluster.pk]) == 1
     assert hosts(machine) == [GUEST.host] and hung
+
+
+def test_a_node_is_asked_about_many_guests_in_a_round_and_not_longer_than_it_has(cluster, world, machine, monkeypatch):
+    """Those that were never asked first."""
+    for number in range(8, 18):
+        other = make_machine(template=machine.template, state=State.RUNNING)
+        Machine.objects.filter(pk=other.pk).update(state_since=timezone.now() - timedelta(seconds=30))
+        identity = MachineIdentity(str(other.key), other.name, "7e57ab1e-0000-4000-8000-000000000000")
+        world.machines[other.ref] = fakes.FakeMachine(identity, power=Power.ON, addresses=(Endpoint("guest", f"10.20.0.{number}"),))
+    monkeypatch.setattr(locating, "NODE_SECONDS", 0)
+    locator = locating.Locator()
+    assert locator.look([cluster.pk]) == 1
+    monkeypatch.setattr(locating, "NODE_SECONDS", 60)
+    assert locator.look([cluster.pk]) == 10
+    assert world.calls.count("endpoints") == 11
+
+
+def test_its_threads_give_back_what_they_hold(cluster, world, machine, monkeypatch):
+    closed = []
+    monkeypatch.setattr(fakes.FakeProvider, "close", lambda provider: closed.append(provider))
+    before = threading.active_count()
+    locator = locating.Locator()
+    locator.look([cluster.pk])
+    assert not closed and threading.active_count() == before + 1
+    locator.close()
+    assert len(closed) == 1 and threading.active_count() == before
 
 
 def test_a_silent_guest_is_asked_no_more_until_somebody_wants_it(cluster, world, machine):
