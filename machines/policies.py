@@ -56,8 +56,9 @@ def can_manage(user: User, machine: Machine) -> bool:
 
 
 def offered_templates(user: User) -> QuerySet[Template]:
-    """What this person may ask a machine of, or make a class's machines of."""
-    offered = Template.objects.filter(active=True, present=True).select_related("cluster")
+    """What this person may ask a machine of, or make a class's machines of. Where a cluster is in
+    maintenance nothing is begun, so nothing of it is offered."""
+    offered = Template.objects.filter(active=True, present=True, cluster__maintenance=False).select_related("cluster")
     if user.runs_portal:
         return offered
     audiences = [Audience.EVERYBODY, Audience.TEACHERS] if user.role == Role.TEACHER else [Audience.EVERYBODY]

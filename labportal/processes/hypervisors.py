@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from machines.models import Cluster
-from machines.models.cluster import ClusterKind
+from machines.models.cluster import Audience, ClusterKind
 from machines.services.catalog import sync_templates
 
 from .child import MARK, Child
@@ -98,7 +98,7 @@ class Simulator(Hypervisor):
 
     def cluster(self) -> Cluster:
         cluster = put_cluster(self.cluster_name, self.kind, {"socket": str(self.socket)})
-        sync_templates(cluster)
+        sync_templates(cluster, audience=Audience.EVERYBODY)
         return cluster
 
     def stop_machines(self, hurry: Callable[[], bool]) -> None:

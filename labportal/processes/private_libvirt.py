@@ -10,7 +10,7 @@ from pathlib import Path
 from django.conf import settings
 
 from machines.models import Cluster, Template
-from machines.models.cluster import ClusterKind
+from machines.models.cluster import Audience, ClusterKind
 from machines.providers.errors import ProviderError
 from machines.providers.libvirt_kvm import daemon, kvm
 from machines.services.catalog import sync_templates
@@ -81,7 +81,7 @@ class PrivateLibvirt(Hypervisor):
         if new:
             golden = {"name": "Small Linux", "description": "A small text-mode Linux; boots in seconds.", "memory_mib": GOLDEN_MEMORY_MIB}
             Template.objects.filter(cluster=cluster, ref__contains=GOLDEN).update(active=False)
-            Template.objects.filter(cluster=cluster, ref=ref).update(active=True, **golden)
+            Template.objects.filter(cluster=cluster, ref=ref).update(active=True, audience=Audience.EVERYBODY, **golden)
 
     def stop_machines(self, hurry: Callable[[], bool]) -> None:
         with suppress(ProviderError):  # a daemon that is gone: see `clear`

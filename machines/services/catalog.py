@@ -5,6 +5,7 @@ from typing import Any
 from django.db import transaction
 
 from machines.models import Cluster, Template
+from machines.models.cluster import Audience
 from machines.providers.base import Provider
 from machines.providers.types import TemplateInfo
 
@@ -12,10 +13,11 @@ from . import gateway
 from .feed import publish
 
 
-def sync_templates(cluster: Cluster, provider: Provider | None = None) -> list[Template]:
+def sync_templates(cluster: Cluster, provider: Provider | None = None, *, audience: Audience = Audience.STAFF) -> list[Template]:
     """Bring the rows of `cluster` in line with what it has, and return those that are present.
 
-    A new template gets the name, description and account it says itself; what staff wrote stays.
+    A new template gets the name, description and account it says itself and is offered to
+    `audience`, until staff say to whom; what staff wrote stays.
     One that is gone is only marked so: machines still refer to it. One whose node or storage does
     not answer stays as it was. Raises Unreachable, and Unsupported where the cluster lists no templates.
     """
@@ -27,7 +29,7 @@ def sync_templates(cluster: Cluster, provider: Provider | None = None) -> list[T
         for ref, info in listed.items():
             if ref not in known:
                 username = {"username": info.username} if info.username else {}
-                about = {"name": info.name[:100], "description": info.description[:300], "seeded": info.seeded, **_seen(info)}
+                about = {"name": info.name[:100], "description": info.description[:300], "seeded": info.seeded, "audience": audience, **_seen(info)}
                 Template.objects.create(cluster=cluster, ref=ref, **about, **username)
                 changed = True
         for template in known.values():
@@ -50,4 +52,4 @@ def import_template(cluster: Cluster, path: str, name: str) -> Template:
     """Take a disk image or a Vagrant box as a template of this cluster. Raises InvalidSpec, StorageFull, Unreachable, Unsupported."""
     provider = gateway.provider_for(cluster)
     info = provider.import_template(path, name)
-    return next(template for template in sync_templates(cluster, provider) if template.ref == info.ref)
+    return next(template for template in sync_templates(cluster, provider, audience=Audience.EVERYBODY) if template.ref == info.ref)

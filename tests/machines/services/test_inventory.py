@@ -169,6 +169,7 @@ def test_templates_come_and_go_but_their_rows_stay(cluster, world, provider):
     tiny.__class__.objects.filter(pk=tiny.pk).update(name="Small Debian")
     world.templates = {"tiny", "debian"}
     assert {template.ref for template in catalog.sync_templates(cluster)} == {"tiny", "debian"}
+    assert cluster.templates.get(ref="debian").audience == "staff"  # until they say who else may use it
     world.templates = {"debian"}
     assert [template.ref for template in catalog.sync_templates(cluster, provider)] == ["debian"]
     tiny.refresh_from_db()
