@@ -5,7 +5,8 @@
   const apply = () => {
     let chosen = null;
     try { chosen = localStorage.getItem("theme"); } catch { /* storage may be forbidden */ }
-    document.documentElement.dataset.bsTheme = chosen ?? (dark.matches ? "dark" : "light");
+    if (chosen !== "dark" && chosen !== "light") chosen = dark.matches ? "dark" : "light"; // the admin stores "auto"
+    document.documentElement.dataset.bsTheme = chosen;
   };
   apply();
   dark.addEventListener("change", apply);
