@@ -14,9 +14,11 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from accounts.http import person
+from accounts.services import audit
 from machines.admin_adoption import Adoption, cluster_page
 from machines.forms_clusters import LIMITS, ClusterForm, ProxmoxForm
-from machines.models import Cluster, ClusterKind, ClusterReport, Template
+from machines.models import BurnedRef, Cluster, ClusterKind, ClusterReport, Node, Template
+from machines.models.cluster import Audience
 from machines.selectors.load import limit
 from machines.services import adoption, checking
 
@@ -79,7 +81,14 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
             obj.save(update_fields=[*columns, "config", "kind", "secret", "terminal_password"])
         else:
             super().save_model(request, obj, form, change)
+        audit.record("cluster.change" if change else "cluster.add", acting_user=person(request), target=obj, fields=form.changed_data)
         checking.ask(obj, acting_user=person(request))
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What the watcher wrote down goes with its cluster, without a permission of its own."""
+        to_delete, counts, needed, protected = super().get_deleted_objects(objs, request)
+        seen = {str(model._meta.verbose_name) for model in (Node, ClusterReport, BurnedRef)}
+        return to_delete, counts, needed - seen, protected
 
     # -- what was seen -----------------------------------------------------------------------------
 
@@ -157,11 +166,28 @@ class TemplateAdmin(admin.ModelAdmin):
     readonly_fields = ("kind", "present")
     autocomplete_fields = ("people",)
     filter_horizontal = ("tiers",)
-    actions = ("sync",)
+    actions = ("sync", "for_everybody", "for_teachers", "for_staff")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Template | None = None) -> tuple[str, ...]:
         """What a template is on its cluster is not changed under the machines made of it."""
         return (*self.readonly_fields, "cluster", "ref") if obj else self.readonly_fields
+
+    def _offer(self, request: HttpRequest, templates: Any, audience: Audience) -> None:
+        templates.update(audience=audience, active=True)
+        for template in templates:
+            audit.record("template.offer", acting_user=person(request), target=template, audience=str(audience))
+
+    @admin.action(description=_("Offer to everybody"))
+    def for_everybody(self, request: HttpRequest, templates: Any) -> None:
+        self._offer(request, templates, Audience.EVERYBODY)
+
+    @admin.action(description=_("Offer to teachers and staff"))
+    def for_teachers(self, request: HttpRequest, templates: Any) -> None:
+        self._offer(request, templates, Audience.TEACHERS)
+
+    @admin.action(description=_("Offer to staff alone"))
+    def for_staff(self, request: HttpRequest, templates: Any) -> None:
+        self._offer(request, templates, Audience.STAFF)
 
     @admin.action(description=_("Read the templates of these clusters now"))
     def sync(self, request: HttpRequest, templates: Any) -> None:

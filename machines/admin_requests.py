@@ -239,6 +239,8 @@ _TONES = {"enough": "on", "tight": "lost", "full": "bad", "unknown": "off"}
 
 def _verdict(verdict: asked.Verdict) -> SafeString:
     """In one line: “Enough: 6 GiB → 4 GiB”."""
+    if verdict.room.cluster.maintenance:
+        return format_html('<span class="tone tone-lost">{}</span>', gettext("In maintenance"))
     if verdict.room.memory is None or verdict.memory_left is None:
         return format_html('<span class="tone tone-off">{}</span>', verdict.word)
     return format_html(
@@ -248,7 +250,7 @@ def _verdict(verdict: asked.Verdict) -> SafeString:
 
 def _in_full(verdict: asked.Verdict) -> SafeString:
     room = verdict.room
-    lines = []
+    lines = [gettext("The cluster is in maintenance: the machine is made when that is over.")] if room.cluster.maintenance else []
     if room.memory is None or verdict.memory_left is None:
         lines.append(gettext("Memory: not known, the cluster has told of no host."))
     else:

@@ -107,7 +107,7 @@ def read_mapping(cluster: Cluster, text: str) -> list[Line]:
     """What adopting {"user@realm": [vmid, …]} would do, line by line. Raises Refused where it is no such file."""
     try:
         told = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(_("This is not JSON: %(error)s") % {"error": str(error)[:200]}, code="bad_file") from error
     if not isinstance(told, dict) or not all(isinstance(numbers, list) for numbers in told.values()):
         raise Refused(_('People and their machines are expected, such as {"ada@pve": [101, 102]}.'), code="bad_file")

@@ -59,7 +59,7 @@ def load(path: str | Path) -> list[Cluster]:
     up for them stays, and clusters that are not in it too. Raises Refused."""
     try:
         told = json.loads(_read(str(path)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(_("%(path)s cannot be read: %(error)s") % {"path": path, "error": error}, code="bad_file") from error
     if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
         raise Refused(_("%(path)s is not a list of clusters.") % {"path": path}, code="bad_file")

@@ -5,9 +5,10 @@ import re
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
 
 from accounts.models import AuditEntry
-from machines.models import Cluster, ClusterReport, Machine, Tier
+from machines.models import BurnedRef, Cluster, ClusterReport, Machine, Tier
 from machines.policies import offered_templates, tiers_of
 from machines.providers.errors import InvalidSpec
 from machines.services import checking
@@ -241,6 +242,37 @@ def test_what_can_be_adopted_is_searched_and_paged(client, staff, old):
     found = client.get(page(old, "adopt"), {"q": "GUEST-55"}).content.decode()
     assert "guest-55" in found and "guest-5 " not in found
     assert "Nothing that can be adopted" in client.get(page(old, "adopt"), {"q": "payroll"}).content.decode()
+
+
+def test_a_cluster_that_was_seen_can_be_deleted_while_it_has_no_machines(client, staff):
+    cluster = make_cluster("mistyped", kind="proxmox")
+    cluster.nodes.create(name="pve1")
+    ClusterReport.objects.create(cluster=cluster)
+    BurnedRef.objects.create(cluster=cluster, ref="100001", until=timezone.now())
+    assert client.post(page(cluster, "delete"), {"post": "yes"}).status_code == 302
+    assert not Cluster.objects.exists()
+
+
+def test_what_is_changed_of_a_cluster_is_recorded_without_its_secret(client, staff):
+    client.post(ADD, form())
+    client.post(page(Cluster.objects.get()), form(new_secret="swordfish", pool="other"))
+    added, changed = AuditEntry.objects.filter(action__in=["cluster.add", "cluster.change"])
+    assert {"new_secret", "pool"} <= set(changed.data["fields"]) and changed.actor == staff
+    assert "sesame" not in str(added.data) and "swordfish" not in str(changed.data)
+
+
+def test_staff_offer_templates_to_others_one_or_many_at_once(client, staff):
+    cluster = make_cluster()
+    for ref in ("9000", "9001"):
+        make_template(cluster, ref=ref, audience="staff")
+    chosen = [template.pk for template in cluster.templates.all()]
+    client.post("/admin/machines/template/", {"action": "for_teachers", "_selected_action": chosen})
+    assert offered_templates(make_user(role="teacher")).count() == 2 and not offered_templates(make_user()).exists()
+
+
+def test_nothing_of_a_cluster_in_maintenance_is_offered():
+    template = make_template(make_cluster(maintenance=True))
+    assert template not in offered_templates(make_user(role="staff"))
 
 
 def test_a_template_is_offered_to_those_who_may_use_it():
