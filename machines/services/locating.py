@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import cycle
 from typing import Any
 
 from django.db import transaction
@@ -66,6 +65,7 @@ class Locator:
         self._stirred: dict[int, float] = {}
         # One thread each: a node is asked by the same one, which knows it from the last time.
         self._lanes = [ThreadPoolExecutor(1, thread_name_prefix=f"locating-{number}") for number in range(NODES_AT_ONCE)]
+        self._lane_of: dict[tuple[int, str], int] = {}
 
     def close(self) -> None:
         """Give back what its threads hold, and end them."""
@@ -90,9 +90,10 @@ class Locator:
         self._known = known
         told: list[tuple[Machine, tuple[Endpoint, ...]]] = []
         answers = []
-        for lane, ((cluster, _node), machines) in zip(cycle(self._lanes), sorted(due.items())):
+        for place, machines in sorted(due.items()):
             machines.sort(key=lambda machine: known[machine.pk, machine.state_since].asked)
-            answers.append(lane.submit(_ask_node, asked[cluster], machines))
+            lane = self._lanes[self._lane_of.setdefault(place, len(self._lane_of) % NODES_AT_ONCE)]
+            answers.append(lane.submit(_ask_node, asked[place[0]], machines))
         for answer in answers:
             told += answer.result()
         self._stir(asked, [machine for machine, _ in told])
