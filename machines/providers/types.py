@@ -92,13 +92,14 @@ class TaskRef:
     id: str
     kind: str = ""
     node: str = ""
+    disks: tuple[str, ...] = ()  # that it removes
 
-    def to_json(self) -> dict[str, str]:
-        return {"id": self.id, "kind": self.kind, "node": self.node}
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, "kind": self.kind, "node": self.node, **({"disks": list(self.disks)} if self.disks else {})}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, str]) -> "TaskRef":
-        return cls(id=data["id"], kind=data.get("kind", ""), node=data.get("node", ""))
+    def from_json(cls, data: Mapping[str, Any]) -> "TaskRef":
+        return cls(id=data["id"], kind=data.get("kind", ""), node=data.get("node", ""), disks=tuple(data.get("disks", ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class TaskStatus:
     state: TaskState
     progress: float | None = None  # 0 to 1, None when the hypervisor does not say
     error: ProviderError | None = None  # with FAILED
+    left: tuple[str, ...] = ()  # disks it was to remove and that may still be on their storage
 
 
 @dataclass(frozen=True, slots=True)

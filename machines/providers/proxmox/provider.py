@@ -1,7 +1,7 @@
 """The provider for Proxmox VE. `Cluster.config` is described in docs/proxmox.md; the ref of a machine is its VMID."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from machines.providers.base import Provider
@@ -30,7 +30,7 @@ from machines.providers.types import (
 from . import access, addresses, adoption, consoles, machines, resources
 from .answers import AlreadyRunning, AlreadyThere, Forbidden, NotThere
 from .client import Client
-from .configs import require_sizes, storage_of
+from .configs import require_sizes
 from .configuring import Configurer
 from .guests import FRESH_SECONDS, Guest, Guests
 from .inventory import Stocktaker
@@ -43,8 +43,6 @@ from .templates import Lister
 SHUTDOWN_SECONDS = 600  # how long Proxmox VE waits for the guest; the caller has a deadline of its own
 ENDPOINTS_SECONDS = 3.0
 OVERRULES_SHUTDOWN = (8, 2)
-
-log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -77,7 +75,6 @@ class ProxmoxProvider(Provider):
         self._maker = Maker(self._client, self._guests, settings.config, settings.cluster, shared_ledger)
         self._lister = Lister(self._client, self._guests, self._maker, settings.config)
         self._configurer = Configurer(self._client, settings.config)
-        self._volumes: dict[str, list[str]] = {}  # of guests being destroyed, by task
 
     def close(self) -> None:
         self._client.close()
@@ -115,10 +112,7 @@ class ProxmoxProvider(Provider):
         return Sighting(Presence.ABSENT)
 
     def poll(self, tasks: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
-        statuses = self._tasks.poll(tasks)
-        for ref in self._tasks.take_warned():
-            self._report_leaks(ref)
-        return statuses
+        return self._tasks.poll(tasks)
 
     # -- making ----------------------------------------------------------------------------
 
@@ -180,22 +174,7 @@ class ProxmoxProvider(Provider):
             return None
         given: dict[str, Any] = {"purge": 1, "destroy-unreferenced-disks": 0}
         task = task_ref(self._client.delete(guest.path, **given), "destroy")
-        if task is not None:
-            if len(self._volumes) > 1000:
-                self._volumes.clear()
-            self._volumes[task.id] = [volume.partition(",")[0] for volume in guest.volumes.values()]
-        return task
-
-    def _report_leaks(self, ref: TaskRef) -> None:
-        """A machine was removed with warnings: a disk of it may have been left on its storage."""
-        for volume in self._volumes.pop(ref.id, ()):
-            storage = storage_of(volume)
-            try:
-                content = resources.lines(self._client.get(f"nodes/{ref.node}/storage/{storage}/content")) if storage else ()
-                if volume in {str(line.get("volid")) for line in content}:
-                    log.warning("%s: %s was left on the storage; an administrator has to remove it.", self.settings.cluster, volume)
-            except ProviderError as error:
-                log.warning("%s: whether %s was left on the storage could not be seen: %s", self.settings.cluster, volume, error)
+        return task and replace(task, disks=tuple(volume.partition(",")[0] for volume in guest.volumes.values()))
 
     # -- power -----------------------------------------------------------------------------
 

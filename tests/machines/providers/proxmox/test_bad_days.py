@@ -1,5 +1,6 @@
 """What goes wrong at a cluster, and what the provider makes of it."""
 
+import json
 import threading
 
 import pytest
@@ -17,7 +18,7 @@ from machines.providers.errors import (
     Unreachable,
     Unseen,
 )
-from machines.providers.types import Power, Presence, Stage, StopMode, TaskState
+from machines.providers.types import Power, Presence, Stage, StopMode, TaskRef, TaskState
 from tests.machines.providers.contract.verbs import CHANGING_VERBS
 from tests.machines.providers.lab import until
 
@@ -142,14 +143,19 @@ def test_warnings_of_a_clone_are_none(desk: Desk) -> None:
     assert machine.find().stage is Stage.READY
 
 
-def test_after_a_removal_with_warnings_its_disks_are_looked_for(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    machine = desk.made()
+def test_a_removal_with_warnings_says_which_disks_it_may_have_left(desk: Desk) -> None:
+    machine, smooth = desk.made(), desk.made()
     disk = machine.truth()["config"]["scsi0"].partition(",")[0]
     desk.control.task_fault("qmdestroy", "WARNINGS: 1")
-    desk.control.fault("GET", "/nodes/{node}/storage/{storage}/content", status=500, message="storage is asleep", times=9)
-    desk.settle(desk.provider.begin_destroy(*machine.place))
+    watcher = desk.another()
+    tasks = [task for task in (desk.provider.begin_destroy(*one.place) for one in (machine, smooth)) if task]
+    warned, quiet = [TaskRef.from_json(json.loads(json.dumps(task.to_json()))) for task in tasks]
+    desk.settle(warned)
+    desk.settle(quiet)
+    statuses = watcher.poll([warned, quiet])
+    assert disk in statuses[warned].left
+    assert (statuses[quiet].state, statuses[quiet].left) == (TaskState.SUCCEEDED, ())
     assert machine.find().presence is Presence.ABSENT
-    assert disk in caplog.text
 
 
 def test_a_clone_that_fails_leaves_nothing_in_the_way(desk: Desk) -> None:
