@@ -20,7 +20,7 @@ from machines.forms_clusters import LIMITS, ClusterForm, ProxmoxForm
 from machines.models import BurnedRef, Cluster, ClusterKind, ClusterReport, Node, Template
 from machines.models.cluster import Audience
 from machines.selectors.load import limit
-from machines.services import adoption, checking
+from machines.services import adoption, checking, leftovers
 
 SECRETS = ("new_secret", "new_terminal_password", "forget_terminal_password")
 PLACES = ("first_vmid", "last_vmid", "pool", "bridge", "storages", "nodes", "reserve_mib", "template_copies")
@@ -38,7 +38,7 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
     change_form_template = "admin/machines/cluster/change_form.html"
     list_display = ("name", "kind", "reachable", "seen_at", "maintenance", "problem")
     list_filter = ("kind", "reachable", "maintenance")
-    seen = ("reachable", "seen_at", "problem", "at_once_now", "has_secret")
+    seen = ("reachable", "seen_at", "problem", "at_once_now", "disks_left", "has_secret")
     readonly_fields = ("checked", *seen)
 
     # -- the form ----------------------------------------------------------------------------------
@@ -96,6 +96,12 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
     def at_once_now(self, cluster: Cluster) -> str:
         """The limits, lowered for a while where the cluster was overloaded."""
         return _("%(create)d made, %(power)d switched on or off") % {"create": limit(cluster, "create"), "power": limit(cluster, "power")}
+
+    @admin.display(description=_("disks left"))
+    def disks_left(self, cluster: Cluster) -> str:
+        """What an administrator of the cluster has to look for, since a removal had warnings."""
+        disks = leftovers.recent(cluster)
+        return _("May still be there after a removal with warnings: %(disks)s") % {"disks": ", ".join(disks)} if disks else _("none")
 
     @admin.display(boolean=True, description=_("secret is set"))
     def has_secret(self, cluster: Cluster) -> bool:

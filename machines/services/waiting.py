@@ -14,7 +14,7 @@ from machines.models import Cluster, Operation, OperationState
 from machines.providers.base import Provider
 from machines.providers.types import TaskRef, TaskState, TaskStatus
 
-from . import dispatch, steps
+from . import dispatch, leftovers, steps
 from .feed import operation_topics, publish
 from .work import error_to_json
 
@@ -59,6 +59,7 @@ def poll(cluster: Cluster, provider: Provider | None, *, progress: bool = True, 
     try:
         if asked and provider is not None and (pace is None or pace.is_due(asked, provider.capabilities.poll_seconds)):
             statuses = provider.poll(asked)
+            leftovers.note(cluster, statuses.values())
     finally:
         called = _sort({operation: [statuses.get(task) for task in tasks[operation.pk]] for operation in waiting}, progress=progress)
     return called

@@ -17,7 +17,7 @@ from machines.providers.proxmox import client as client_module
 from machines.providers.proxmox.breakers import Breakers
 from machines.providers.types import ProviderSettings
 from machines.services import adoption, catalog, executor, gateway, requests, sweep, waiting
-from tests.factories import make_cluster
+from tests.factories import make_cluster, make_user
 from tests.machines.providers.lab import until
 from tests.proxmox.fake.scene import POOL_PRIVILEGES
 from tests.proxmox.running import RunningCluster, running_cluster
@@ -148,3 +148,13 @@ def test_a_machine_that_may_not_be_seen_any_more_is_not_taken_for_gone(pve, row,
     pve.control.grant(TOKEN, "/pool/labs", POOL_PRIVILEGES)
     assert carry_on(verb(machine, acting_user=None)).machine.state == State.DESTROYED
     assert bool(of_ours(pve, machine)) is (verb is adoption.release)
+
+
+def test_disks_that_a_removal_may_have_left_are_on_the_page_of_the_cluster(pve, row, carry_on, client):
+    machine = made(row, carry_on)
+    disk = pve.control.guest(int(machine.ref))["config"]["scsi0"].partition(",")[0]
+    pve.control.task_fault("qmdestroy", "WARNINGS: 1")
+    pve.control.settings(time_scale=0.02)
+    assert carry_on(requests.destroy(machine, acting_user=None)).machine.state == State.DESTROYED
+    client.force_login(make_user("sam", role="staff"))
+    assert disk in client.get(f"/admin/machines/cluster/{row.pk}/change/").content.decode()
