@@ -98,7 +98,7 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
         return _("%(create)d made, %(power)d switched on or off") % {"create": limit(cluster, "create"), "power": limit(cluster, "power")}
 
     @admin.display(description=_("disks left"))
-    def disks_left(self, cluster: Cluster) -> str:
+    def disks_left(self, cluster: Cluster) -> Any:
         """What an administrator of the cluster has to look for, since a removal had warnings."""
         disks = leftovers.recent(cluster)
         return _("May still be there after a removal with warnings: %(disks)s") % {"disks": ", ".join(disks)} if disks else _("none")
