@@ -14,7 +14,7 @@ Rules for whoever writes one:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from .errors import Unsupported
@@ -44,6 +44,7 @@ class Provider(ABC):
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.settings = settings
+        self.adopted: Collection[str] = ()  # refs of machines that were there before and are ours; they come and go
 
     # -- looking ---------------------------------------------------------------------------
 

@@ -19,17 +19,17 @@ def provider_for(cluster: Cluster) -> Provider:
     Raises Unsupported where its SDK is not installed."""
     held: dict[tuple[int, int], tuple[str, Provider]] = _local.__dict__.setdefault("providers", {})
     place = os.getpid(), cluster.pk  # connections do not survive a fork
-    config = {**cluster.config, "adopted": cluster.adopted} if cluster.adopted else cluster.config
-    wanted = json.dumps([cluster.kind, cluster.name, config, cluster.secret, cluster.terminal_password], sort_keys=True)
+    wanted = json.dumps([cluster.kind, cluster.name, cluster.config, cluster.secret, cluster.terminal_password], sort_keys=True)
     known, provider = held.get(place, ("", None))
     if provider is None or known != wanted:
         if provider is not None:
             provider.close()
         settings_of_cluster = ProviderSettings(
-            cluster=cluster.name, portal=settings.PORTAL_ID, config=config, secret=cluster.secret, terminal_password=cluster.terminal_password
+            cluster=cluster.name, portal=settings.PORTAL_ID, config=cluster.config, secret=cluster.secret, terminal_password=cluster.terminal_password
         )
         provider = provider_class(cluster.kind)(settings_of_cluster)
         held[place] = wanted, provider
+    provider.adopted = tuple(cluster.adopted)
     return provider
 
 

@@ -2,14 +2,15 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from machines.providers.errors import ProviderError, TaskFailed
+from machines.providers.errors import ProviderError, TaskFailed, Unreachable
 from machines.providers.types import Check, DiskInfo, Inventory, MachineIdentity, Metrics, NodeInfo, ObservedMachine, Power, Stage
 
 from .answers import Forbidden
+from .breakers import Breakers
 from .client import Client
 from .configs import BUILDING_LOCKS, numbers
 from .guests import Guest, Guests
@@ -18,7 +19,9 @@ from .placement import SNAPSHOTS_OF_CONTAINERS
 from .resources import MIB, GuestLine, Resources, number
 
 LAG_SECONDS = 15.0  # pvestatd tells every ten
-READINGS = 100  # of configurations, in one pass
+# Of configurations, in one pass: of new machines, again of some, and how long for one and for all of them.
+READINGS, STALE_READINGS = 100, 20
+READING_SECONDS, READINGS_SECONDS = 3.0, 5.0
 BELIEVED_SECONDS = 600.0  # somebody may have changed a description
 BUILDING_SECONDS = 10.0  # between looks at one that is being made: most have their label when they are finished
 _OURS = re.compile(r".*-[0-9a-f]{8}")
@@ -37,12 +40,15 @@ class Stocktaker:
     def __init__(self, client: Client, guests: Guests, config: Mapping[str, Any]) -> None:
         self._client, self._guests = client, guests
         self._ours = numbers(config)
-        self._adopted = {int(ref) for ref in config.get("adopted") or () if str(ref).isdecimal()}
+        self._adopted: set[int] = set()
         self._pool = str(config.get("pool") or "")
         self._storages = [str(name) for name in config.get("storages") or ()]
         self._known: dict[int, _Known] = {}
+        self._nodes = Breakers()
 
-    def inventory(self) -> Inventory:
+    def inventory(self, adopted: Collection[str] = ()) -> Inventory:
+        """`adopted`: numbers out of the range that are ours all the same."""
+        self._adopted = {int(ref) for ref in adopted if ref.isdecimal()}
         found = self._guests.resources()
         machines = {vmid: line for vmid, line in found.guests.items() if not line.template}
         whole = self._read_labels(machines, found)
@@ -63,33 +69,45 @@ class Stocktaker:
         return DiskInfo(sum(line.free_mib for line in lines.values()) // 1024, sum(line.total_mib for line in lines.values()) // 1024)
 
     def _read_labels(self, machines: Mapping[int, GuestLine], found: Resources) -> bool:
-        """Of those that may be ours and are new. False: some could not be read in this pass."""
-        left, whole, now = READINGS, True, time.monotonic()
-        silent: set[str] = set()
+        """Of those that may be ours and are new, and again of a few that were read long ago. False: some new ones could not be read in this pass."""
+        now = time.monotonic()
+        new, waited_for, stale = self._unread(machines, now)
+        stale.sort(key=lambda line: self._known[line.vmid].at)
+        unknown = {line.vmid for line in new}
+        for line in (*[*waited_for, *new][:READINGS], *stale[:STALE_READINGS]):
+            if time.monotonic() - now > READINGS_SECONDS or not found.online(line.node) or not self._nodes.allows(line.node):
+                continue
+            try:
+                with self._client.within(READING_SECONDS):
+                    self._remember(self._guests.read(line.vmid, line.kind, line.node), line, now)
+                unknown.discard(line.vmid)
+            except (Forbidden, TaskFailed):  # gone, or on its way to another node
+                self._known.pop(line.vmid, None)
+                unknown.add(line.vmid)
+            except Unreachable as error:
+                self._nodes.failed(line.node, error, certain=True)
+                continue
+            except ProviderError:
+                pass
+            self._nodes.answered(line.node)
+        return not unknown
+
+    def _unread(self, machines: Mapping[int, GuestLine], now: float) -> tuple[list[GuestLine], list[GuestLine], list[GuestLine]]:
+        """Those of which nothing is known, those whose label should be there by now, and those read long ago."""
+        new: list[GuestLine] = []
+        waited_for: list[GuestLine] = []
+        stale: list[GuestLine] = []
         for vmid, line in machines.items():
             if not self._may_be_ours(line):
                 continue
             known = self._known.get(vmid)
-            same = known is not None and known.kind == line.kind and line.name in (None, known.name)
             if known is None and line.lock in BUILDING_LOCKS:
                 self._known[vmid] = _Known(line.kind, line.name or "", None, now, building=True)
-                continue
-            if same and known is not None and now - known.at < self._believed(known, line):
-                continue
-            node = found.nodes.get(line.node)
-            if left <= 0 or line.node in silent or node is None or not node.online:
-                whole = whole and same  # what was known of it will do
-                continue
-            left -= 1
-            try:
-                self._remember(self._guests.read(vmid, line.kind, line.node), line, now)
-            except (Forbidden, TaskFailed):
-                self._known.pop(vmid, None)  # gone, or on its way to another node
-                whole = False
-            except ProviderError:
-                silent.add(line.node)
-                whole = whole and same
-        return whole
+            elif known is None or known.kind != line.kind or line.name not in (None, known.name):
+                new.append(line)
+            elif now - known.at >= (believed := self._believed(known, line)):
+                (stale if believed == BELIEVED_SECONDS else waited_for).append(line)
+        return new, waited_for, stale
 
     def _believed(self, known: _Known, line: GuestLine) -> float:
         """For how many seconds its label need not be read again."""

@@ -90,7 +90,7 @@ class ProxmoxProvider(Provider):
         return access.certificates(config)
 
     def inventory(self) -> Inventory:
-        return self._stock.inventory()
+        return self._stock.inventory(self.adopted)
 
     def find(self, identity: MachineIdentity, ref: str) -> Sighting:
         for last in (False, True):

@@ -81,6 +81,14 @@ def test_containers_are_cloned_one_by_one_and_made_of_an_os_template_at_once(con
     assert under_way() == ["9100", *[OS_TEMPLATE] * 3]
 
 
+def test_what_is_known_of_a_cluster_is_not_forgotten_when_a_machine_is_adopted(connect):
+    row = connect()
+    provider = gateway.provider_for(row)
+    Cluster.objects.update(adopted=["500"])
+    row.refresh_from_db()
+    assert gateway.provider_for(row) is provider and tuple(provider.adopted) == ("500",)
+
+
 def test_a_machine_that_somebody_locked_takes_nothing_from_the_others(connect, pve: RunningCluster):
     row = connect()
     machine = make_machine(template=row.templates.get(ref="9000"), ref=str(next(numbers)))

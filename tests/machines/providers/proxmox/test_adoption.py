@@ -47,7 +47,8 @@ def test_it_is_labelled_and_let_go_as_it_was(desk, old):
 
 def test_the_inventory_knows_it_outside_our_range(desk, old, kind):
     who = identity()
-    provider: ProxmoxProvider = desk.another(adopted=[old], pool="")
+    provider: ProxmoxProvider = desk.another(pool="")
+    provider.adopted = [old]
     first = next(one for one in provider.inventory().machines if one.ref == old)
     assert first.identity is None and first.kind == ("vm" if kind == "vm" else "container")
     desk.provider.adopt(who, old, "payroll")

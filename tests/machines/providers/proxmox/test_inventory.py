@@ -1,14 +1,18 @@
 """One call for a whole cluster: what is late in it, what is missing, and whose each machine is."""
 
+import time
 from typing import Any
 
 import pytest
 
-from machines.providers.proxmox import resources
-from machines.providers.proxmox.inventory import READINGS
+from machines.providers.proxmox import ProxmoxProvider, resources
+from machines.providers.proxmox import inventory as stocktaking
+from machines.providers.proxmox.inventory import BELIEVED_SECONDS, READINGS, STALE_READINGS
 from machines.providers.types import Inventory, ObservedMachine, Power, Stage
 
 from .desk import Desk
+
+CONFIG = "GET /nodes/{node}/qemu/{vmid}/config"
 
 
 def line_of(inventory: Inventory, ref: str) -> ObservedMachine | None:
@@ -56,7 +60,7 @@ def test_a_number_used_again_is_read_again(desk: Desk) -> None:
     assert line and (line.identity, line.name) == (None, "payroll")
 
 
-def test_more_new_machines_than_one_pass_reads(desk: Desk) -> None:
+def test_more_new_machines_than_one_pass_reads(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = desk.made()
     for number in range(READINGS + 5):
         desk.control.add_vm(170_000 + number, f"other-{number}", pool="labs")
@@ -64,14 +68,34 @@ def test_more_new_machines_than_one_pass_reads(desk: Desk) -> None:
         provider = desk.another()
         desk.control.reset_calls()
         assert not provider.inventory().whole
-        assert desk.control.calls()["GET /nodes/{node}/qemu/{vmid}/config"] == READINGS
+        assert desk.control.calls()[CONFIG] == READINGS
         inventory = provider.inventory()
         assert inventory.whole
         line = line_of(inventory, machine.ref)
         assert line and line.identity == machine.identity
+        monkeypatch.setattr(stocktaking, "BELIEVED_SECONDS", 0.0)  # all were read long ago
+        desk.control.reset_calls()
+        assert provider.inventory().whole
+        assert desk.control.calls()[CONFIG] == STALE_READINGS
     finally:
         for number in range(READINGS + 5):
             desk.control.remove(170_000 + number)
+
+
+def test_what_was_read_long_ago_is_read_again_before_long() -> None:
+    passes = BELIEVED_SECONDS / ProxmoxProvider.capabilities.inventory_seconds
+    assert passes * STALE_READINGS >= 1000
+
+
+def test_a_node_that_hangs_is_not_waited_for_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stocktaking, "READING_SECONDS", 1.2)
+    machine, provider = desk.made(), desk.another()
+    desk.control.fault("GET", "/nodes/pve1/qemu/.*/config", hang=True, times=20)
+    began = time.monotonic()
+    for _ in range(2):
+        inventory = provider.inventory()
+        assert not inventory.whole and line_of(inventory, machine.ref)
+    assert time.monotonic() - began < 3
 
 
 def test_machines_of_others_are_not_read(desk: Desk) -> None:
