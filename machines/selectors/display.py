@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from machines.lifecycle import Event, State, can
 from machines.models import Cluster, Machine
+from machines.providers.types import Power
 
 from .load import BOOTING_SECONDS
 
@@ -48,9 +49,14 @@ def is_stale(cluster: Cluster, now: datetime | None = None) -> bool:
     return not cluster.reachable or cluster.seen_at is None or (now or timezone.now()) - cluster.seen_at > STALE_AFTER
 
 
+def is_silent(machine: Machine) -> bool:
+    """The cluster answers and knows nothing of this machine's power: its node does not answer."""
+    return machine.state in (State.RUNNING, State.STOPPED) and machine.power == Power.UNKNOWN and machine.seen_at is not None
+
+
 def shown(machine: Machine) -> Shown:
     state = State(machine.state)
-    if state in (State.RUNNING, State.STOPPED) and is_stale(machine.cluster):
+    if state in (State.RUNNING, State.STOPPED) and (is_stale(machine.cluster) or is_silent(machine)):
         return Shown("stale", STALE_ICON, _("Last seen on") if state is State.RUNNING else _("Last seen off"))
     if is_booting(machine):
         return Shown("on", "circle-fill", _("On, booting"))

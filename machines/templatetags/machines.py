@@ -18,8 +18,14 @@ def state(machine: Machine) -> dict[str, Any]:
 
 @register.inclusion_tag("machines/_seen.html")
 def seen(machine: Machine) -> dict[str, Any]:
-    """“as of 3 s ago”, amber with the reason when the cluster has not answered."""
-    return {"cluster": machine.cluster, "stale": display.is_stale(machine.cluster), "stale_after": int(display.STALE_AFTER.total_seconds())}
+    """“as of 3 s ago”, amber with the reason when the cluster, or the machine's node, has not answered."""
+    return {
+        "machine": machine,
+        "cluster": machine.cluster,
+        "stale": display.is_stale(machine.cluster),
+        "silent": display.is_silent(machine),
+        "stale_after": int(display.STALE_AFTER.total_seconds()),
+    }
 
 
 @register.filter

@@ -7,7 +7,7 @@ from django.utils import timezone
 from accounts.models import AuditEntry
 from accounts.services import audit
 from machines.lifecycle import MOVING, Kind, State
-from machines.models import Machine, Operation, OperationEvent, Snapshot
+from machines.models import Cluster, Machine, Operation, OperationEvent, Snapshot
 from machines.selectors import pages
 from tests.factories import make_cluster, make_machine, make_operation, make_user
 
@@ -139,6 +139,14 @@ def test_what_loses_something_asks_first(client, owner, word, lost):
     assert not Operation.objects.exists()
     client.post(verb(machine, word))
     assert Operation.objects.count() == 1
+
+
+def test_a_machine_whose_node_does_not_answer_is_last_seen_as_it_was(client, owner):
+    machine = make_machine(owner=owner, state=State.RUNNING, power="unknown", seen_at=timezone.now(), node="pve1")
+    Cluster.objects.update(reachable=True, seen_at=timezone.now())
+    for url in (page(machine), reverse("machines:mine")):
+        text = client.get(url, **HTMX).content.decode()
+        assert "Last seen on" in text and "The node pve1 does not answer. The machine may still be running." in text
 
 
 def test_where_no_snapshots_are_kept_the_page_says_that_a_revert_makes_it_anew(client, owner):
