@@ -31,13 +31,14 @@ from accounts.adapter import address_of
 from accounts.http import by_htmx, person
 from accounts.models import User
 from machines.models import Machine
-from machines.policies import access_machine, access_operation, can_manage
+from machines.policies import access_machine, access_operation, can_manage, can_resize, sizes_of
+from machines.providers.errors import ForeignMachine
 from machines.selectors.pages import changed_since
 from machines.services import requests
 from machines.services.disclosure import reveal
 from machines.services.refusal import Refused
 
-from .forms import ResizeForm, SnapshotForm
+from .forms import ResizeForm, SnapshotForm, TierForm
 from .views import machine_page
 
 
@@ -127,9 +128,16 @@ def _ask_delete_snapshot(request: HttpRequest, machine: Machine) -> Question:
 
 def _ask_delete(request: HttpRequest, machine: Machine) -> Question:
     owner = [_("It is the machine of %(owner)s.") % {"owner": machine.owner}] if machine.owner else []
+    lost = [_("The machine, its disk and all its snapshots are lost. This cannot be undone.")]
+    if machine.problem_code == ForeignMachine.code:
+        place = {"ref": machine.ref, "cluster": machine.cluster}
+        lost = [
+            _("What is at %(ref)s on %(cluster)s does not carry the label of this machine: it is left alone, with its disks.") % place,
+            _("If it is this machine all the same, an administrator of the cluster has to remove it there. The portal forgets it."),
+        ]
     return Question(
         title=_("Delete %(machine)s") % {"machine": machine},
-        lost=[*owner, _("The machine, its disk and all its snapshots are lost. This cannot be undone.")],
+        lost=[*owner, *lost],
         verb=_("Delete"),
         busy=_("Deleting…"),
     )
@@ -194,15 +202,20 @@ def snapshot(request: HttpRequest, key: UUID) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @login_required
 def resize(request: HttpRequest, key: UUID) -> HttpResponse:
-    machine = _machine(request, key)
-    if not can_manage(person(request), machine):
+    """Staff enter numbers; others choose among the sizes the machine may have."""
+    machine, user = _machine(request, key), person(request)
+    if not can_resize(user, machine):
         raise PermissionDenied
 
     def change(machine: Machine, values: dict[str, Any]) -> object:
-        return requests.resize(machine, acting_user=person(request), **values)
+        return requests.resize(machine, acting_user=user, **values)
 
-    before = {"cores": machine.cores, "memory_mib": machine.memory_mib, "disk_gib": machine.disk_gib}
-    return _form(request, machine, ResizeForm(request.POST or None, initial=before), change, "machines/resize.html")
+    form: Form
+    if can_manage(user, machine):
+        form = ResizeForm(request.POST or None, initial={"cores": machine.cores, "memory_mib": machine.memory_mib, "disk_gib": machine.disk_gib})
+    else:
+        form = TierForm(request.POST or None, machine=machine, tiers=sizes_of(user, machine))
+    return _form(request, machine, form, change, "machines/resize.html")
 
 
 @require_POST

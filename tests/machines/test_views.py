@@ -149,6 +149,13 @@ def test_a_machine_whose_node_does_not_answer_is_last_seen_as_it_was(client, own
         assert "Last seen on" in text and "The node pve1 does not answer. The machine may still be running." in text
 
 
+def test_what_is_not_ours_any_more_is_said_to_stay_before_the_portal_forgets_it(client):
+    client.force_login(make_user(role="staff"))
+    machine = make_machine(state=State.FAILED, problem="Not ours.", problem_code="foreign_machine", ref="100001")
+    text = client.get(verb(machine, "delete")).content.decode()
+    assert "What is at 100001 on" in text and "left alone" in text and "all its snapshots are lost" not in text
+
+
 def test_where_no_snapshots_are_kept_the_page_says_that_a_revert_makes_it_anew(client, owner):
     machine = make_machine(owner=owner, state=State.STOPPED, made_at=timezone.now(), keeps_snapshots=False)
     text = client.get(page(machine), **HTMX).content.decode()
@@ -190,7 +197,7 @@ def test_a_snapshot_is_taken_and_a_bad_name_keeps_what_was_typed(client, owner):
     assert Snapshot.objects.get().name == "clean"
 
 
-def test_only_staff_resize_and_delete(client, owner):
+def test_only_staff_delete_and_give_any_size(client, owner):
     machine = make_machine(owner=owner)
     assert client.post(verb(machine, "delete")).status_code == 403
     assert client.get(reverse("machines:resize", args=[machine.key])).status_code == 403
