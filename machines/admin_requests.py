@@ -18,7 +18,8 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.http import person
-from machines.forms_requests import AnswerForm, DecisionForm, described
+from machines.forms import described
+from machines.forms_requests import AnswerForm, DecisionForm
 from machines.lifecycle import State
 from machines.models import TO_DECIDE, Cluster, MachineRequest, RequestMail, RequestState
 from machines.selectors import approvals as asked

@@ -7,32 +7,20 @@ from uuid import uuid4
 from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from accounts.models import User
 
-from .forms import TemplateChoice
+from .forms import TemplateChoice, TierChoice
 from .models import MachineRequest, Tier
 from .policies import offered_templates, tiers_of
-from .selectors.display import memory
 from .services.approvals import DEFAULT_DAYS, LONGEST_ANSWER, LONGEST_DAYS, LONGEST_REASON
-
-
-class _TierChoice(forms.ModelChoiceField):
-    def label_from_instance(self, tier: Any) -> str:
-        return f"{tier}: {described(tier)}"
-
-
-def described(tier: Tier) -> str:
-    cores = ngettext("%(count)d core", "%(count)d cores", tier.cores) % {"count": tier.cores}
-    return _("%(cores)s, %(memory)s, %(disk)d GiB disk") % {"cores": cores, "memory": memory(tier.memory_mib), "disk": tier.disk_gib}
 
 
 class AskForm(forms.Form):
     """`values` is what the service takes."""
 
     template = TemplateChoice(help_text=_("What the machine is made from, and whether it is a container."))
-    tier = _TierChoice(label=_("Size"), queryset=Tier.objects.none(), empty_label=None)
+    tier = TierChoice(queryset=Tier.objects.none())
     reason = forms.CharField(
         label=_("What is it for?"),
         max_length=LONGEST_REASON,

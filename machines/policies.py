@@ -51,7 +51,7 @@ def access_operation(user: User, key: UUID) -> Operation:
 
 
 def can_manage(user: User, machine: Machine) -> bool:
-    """Delete and resize it. Machines of a class are removed on its page, by its teacher."""
+    """Delete it, and give it any size. Machines of a class are removed on its page, by its teacher."""
     return user.runs_portal
 
 
@@ -70,6 +70,24 @@ def tiers_of(template: Template) -> QuerySet[Tier]:
     """The sizes a machine of this template may be asked in."""
     chosen = template.tiers.all()
     return chosen if chosen.exists() else Tier.objects.all()
+
+
+def sizes_of(user: User, machine: Machine) -> QuerySet[Tier]:
+    """What a person who is not staff may resize the machine to, of those it could be asked in: up to the size it was
+    given where it was asked for, any where they teach with it."""
+    offered = tiers_of(machine.template)
+    if machine.adopted:
+        return offered.none()
+    asked: MachineRequest | None = getattr(machine, "request", None)
+    if asked is None:
+        return offered if user.teaches else offered.none()
+    given = asked.tier
+    within = Q(cores__lte=given.cores, memory_mib__lte=given.memory_mib, disk_gib__lte=given.disk_gib)
+    return Tier.objects.filter(within, Q(pk=given.pk) | Q(pk__in=offered.values("pk")))
+
+
+def can_resize(user: User, machine: Machine) -> bool:
+    return can_manage(user, machine) or sizes_of(user, machine).exists()
 
 
 def access_request(user: User, key: UUID) -> MachineRequest:

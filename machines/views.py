@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.http import by_htmx, person
 from machines.models import Cluster, Machine
-from machines.policies import access_machine, access_operation, can_manage
+from machines.policies import access_machine, access_operation, can_manage, can_resize
 from machines.selectors import display, pages
 from machines.services.way_in import way_in
 
@@ -80,6 +80,7 @@ def machine_page(request: HttpRequest, machine: Machine) -> dict[str, Any]:
         "happened": happened,
         "earlier": earlier,
         "manages": can_manage(person(request), machine),
+        "resizes": can_resize(person(request), machine),
         "topics": topics,
     }
 

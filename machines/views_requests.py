@@ -23,7 +23,8 @@ from machines.services import approvals
 from machines.services.refusal import Refused
 from machines.services.way_in import way_in
 
-from .forms_requests import AskForm, described
+from .forms import described
+from .forms_requests import AskForm
 
 ROWS = 25
 

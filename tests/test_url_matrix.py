@@ -82,7 +82,7 @@ MATRIX: dict[str, Row] = {
     "machines:rdp": Row((LOGIN, CONFLICT, NOT_FOUND, CONFLICT, NOT_FOUND, CONFLICT), NOT_ALLOWED, machine),  # its template has none
     "machines:look_again": Row(NOT_ALLOWED, CAN_DO, machine),
     "machines:snapshot": Row(VISIBLE, CAN_DO, machine, lambda world: {"name": "clean"}),
-    "machines:resize": Row(STAFF_OF_MACHINE, (*STAFF_DOES[:-1], CONFLICT), machine, lambda world: {"cores": 0}),
+    "machines:resize": Row(RUNS_CLASS, (LOGIN, FORBIDDEN, NOT_FOUND, CONFLICT, NOT_FOUND, CONFLICT), machine, lambda world: {"cores": 0}),
     "machines:power start": Row(CAN_DO, REFUSED, verb("start")),
     "machines:power stop": Row(CAN_DO, CAN_DO, verb("stop")),
     "machines:power restart": Row(VISIBLE, CAN_DO, verb("restart")),

@@ -2,7 +2,7 @@
 locked, the table of states asked, and operation, new state, audit, change feed and doorbell are
 written together or not at all.
 
-Who may ask is the caller's business (`machines.policies`); `acting_user` is for the record.
+Who may ask is the caller's business (`machines.policies`); `acting_user` is for the record, and says how far `resize` goes.
 Asking for what is being done already answers the operation that does it. All raise `Refused`.
 """
 
@@ -17,6 +17,7 @@ from accounts.models import User
 from accounts.services import audit
 from machines.lifecycle import REQUEST_EVENT, Event, Kind, State, can
 from machines.models import ACTIVE, Batch, Machine, Operation, OperationEvent, OperationState, Priority, Snapshot, Template
+from machines.policies import can_manage, sizes_of
 from machines.providers.errors import Incomplete, Unsupported
 from machines.providers.registry import provider_class
 
@@ -124,10 +125,17 @@ def delete_snapshot(machine: Machine, *, acting_user: User | None, name: str) ->
 
 
 def resize(machine: Machine, *, acting_user: User | None, cores: int, memory_mib: int, disk_gib: int | None = None) -> Operation:
-    """New sizes, for a machine that is off. The disk may only grow."""
+    """New sizes, for a machine that is off. The disk may only grow. Who is not staff stays within `policies.sizes_of`."""
     _needs(machine, "resize", _("This cluster cannot change the size of a machine."))
     with transaction.atomic():
         _lock(machine)
+        if acting_user is not None and not can_manage(acting_user, machine):
+            allowed = sizes_of(acting_user, machine)
+            if not allowed.exists():
+                raise Refused(_("Only staff change the size of %(machine)s.") % {"machine": machine}, code="size")
+            if not allowed.filter(cores=cores, memory_mib=memory_mib, disk_gib__gte=disk_gib or 0).exists():
+                sizes = {"machine": machine, "sizes": ", ".join(str(tier) for tier in allowed)}
+                raise Refused(_("%(machine)s may be of these sizes: %(sizes)s. For more, ask staff.") % sizes, code="size")
         if machine.state == State.RUNNING:
             raise Refused(_("%(machine)s is on. Shut it down first.") % {"machine": machine}, code="running")
         if disk_gib is not None and machine.disk_gib is not None and disk_gib < machine.disk_gib:
