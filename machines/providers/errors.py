@@ -86,6 +86,13 @@ class Incomplete(Permanent):
     default = "The machine's disk is gone from the cluster, and with it what was on it."
 
 
+class Locked(Permanent):
+    """Left so by work that is gone. Trying on does not unlock it."""
+
+    code = "locked"
+    default = "The machine was left locked on the cluster. An administrator has to unlock it."
+
+
 class AuthFailed(Permanent):
     code = "auth_failed"
     default = "The cluster refuses the portal's credentials."

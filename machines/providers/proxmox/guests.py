@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, TaskFailed, Unseen
+from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, Locked, TaskFailed, Unseen
 from machines.providers.types import MachineIdentity, Presence, Sighting, Stage, TaskRef
 
 from . import containers, label, machines, resources
@@ -17,6 +17,7 @@ from .tasks import Tasks
 
 FRESH_SECONDS = 2.0  # how long a reading by the same instance will do
 CACHED_TEMPLATE_SECONDS = 60.0
+HIBERNATED = "suspended"  # a lock that lasts, and that starting ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +164,18 @@ class Guests:
                 raise Busy(f"{ref} is being made", message="The machine is still being made.")
             case Sighting(stage=Stage.BROKEN) if not guest.belongs_to(identity):
                 # Without a label nobody knows for certain whose it is.
+                self.require_no_stuck_lock(guest)
                 raise Busy(sighting.detail, message="What is in the machine's place is locked on the cluster and has to be removed by an administrator.")
         return guest
+
+    def require_no_stuck_lock(self, guest: Guest) -> None:
+        """Raises Locked where a task that is gone left it locked; only an administrator can unlock it."""
+        if guest.lock in ("", HIBERNATED) or self._tasks.may_hold(guest.vmid, guest.node):
+            return
+        if self.read(guest.vmid, guest.kind, guest.node).lock == guest.lock:
+            command = f"{'pct' if guest.is_container else 'qm'} unlock {guest.vmid}"
+            told = f"The machine was left locked on the cluster ({guest.lock}), and no task is at work on it."
+            raise Locked(command, message=f"{told} An administrator has to run “{command}” on {guest.node}.")
 
     def sight(self, identity: MachineIdentity, guest: Guest | None) -> tuple[Sighting, TaskRef | None]:
         """Whose it is and how far, without its power; with the task that is making it. Raises Unseen where that cannot be known, and Unreachable."""

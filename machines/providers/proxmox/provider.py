@@ -139,6 +139,7 @@ class ProxmoxProvider(Provider):
                 return None
             case Sighting(presence=Presence.OURS, stage=Stage.BUILDING):
                 return task
+        self._guests.require_no_stuck_lock(there)
         raise Busy(sighting.detail or "it was there a moment ago")
 
     def ensure_configured(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
@@ -154,6 +155,7 @@ class ProxmoxProvider(Provider):
         if guest is None:
             return None
         try:
+            self._guests.require_no_stuck_lock(guest)
             status = self._client.get(f"{guest.path}/status/current")
             if isinstance(status, dict) and status.get("status") == "running":
                 if (guest := self._guests.ours_or_none(identity, ref)) is None:
@@ -244,7 +246,7 @@ class ProxmoxProvider(Provider):
             self._guests.forget(guest.vmid)
 
     def snapshots(self, identity: MachineIdentity, ref: str) -> list[SnapshotInfo]:
-        return self._on(identity, ref, lambda guest: own_snapshots(listed(self._client, guest)))
+        return self._on(identity, ref, lambda guest: own_snapshots(listed(self._client, guest)), changes=False)
 
     def begin_snapshot(self, identity: MachineIdentity, ref: str, name: str) -> TaskRef | None:
         wanted = pve_name(name)
@@ -305,15 +307,17 @@ class ProxmoxProvider(Provider):
             client = self._terminals if kind is ConsoleKind.TERMINAL else self._client
             return consoles.open_console(client, self.settings.config, guest, kind)
 
-        return self._on(identity, ref, connect)
+        return self._on(identity, ref, connect, changes=False)
 
     # -- what the verbs share ------------------------------------------------------------------
 
-    def _on(self, identity: MachineIdentity, ref: str, deed: Callable[[Guest], Answer], *, current: bool = False) -> Answer:
+    def _on(self, identity: MachineIdentity, ref: str, deed: Callable[[Guest], Answer], *, current: bool = False, changes: bool = True) -> Answer:
         """Do something to our machine, on whichever node it is. What is refused because it is not there (any more) did nothing."""
         for last in (False, True):
             guest = self._guests.ours(identity, ref, current=current)
             try:
+                if changes:
+                    self._guests.require_no_stuck_lock(guest)
                 return deed(guest)
             except NotThere as error:
                 self._guests.forget(guest.vmid)
@@ -323,6 +327,9 @@ class ProxmoxProvider(Provider):
                 self._guests.forget(guest.vmid)
                 if last:
                     raise
+            except Busy:
+                self._guests.forget(guest.vmid)  # by a lock, perhaps
+                raise
             finally:
                 self._guests.changed(guest.vmid)
         raise InvalidSpec(ref)

@@ -17,6 +17,8 @@ LISTED = 500  # of one node at most; those beyond are asked for one by one
 POLL_SECONDS = 3.0  # that one node is waited for
 FEW = 2  # tasks of a node that are cheaper to ask for than to list
 MAKING = ("qmclone", "vzclone", "qmcreate", "vzcreate", "qmrestore", "vzrestore")
+OF_MANY = ("vzdump", "migrateall", "startall", "stopall", "suspendall")
+CONSOLES = ("vncproxy", "termproxy", "spiceproxy")  # as long as somebody looks at it
 _UPID = re.compile(r"UPID:([A-Za-z0-9][A-Za-z0-9-]*):[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8,9}:([0-9A-Fa-f]{8}):([^:\s/]+):([^:\s/]*):([^:\s/]+):")
 _CLONED = re.compile(r"clon\w* .*\bwith ID (\d+)")
 
@@ -131,6 +133,20 @@ class Tasks:
         if possible is None and silent is not None:
             raise silent
         return possible
+
+    def may_hold(self, vmid: int, node: str) -> bool:
+        """Whether a task that goes on may be what locks guest `vmid`. True where this account does not see the tasks of others."""
+        permissions = self._client.get("access/permissions", path=f"/nodes/{node}")
+        told = permissions.get(f"/nodes/{node}") if isinstance(permissions, dict) else None
+        if not isinstance(told, dict) or "Sys.Audit" not in told:
+            return True
+        for line in lines(self._client.get(f"nodes/{node}/tasks", source="active", limit=LISTED)):
+            upid = parse(str(line.get("upid")))
+            if upid is None or upid.type in CONSOLES or line.get("endtime"):
+                continue
+            if upid.vmid == str(vmid) or upid.type in OF_MANY or (upid.type in MAKING and self._cloned(str(line["upid"]), upid) in ("", str(vmid))):
+                return True
+        return False
 
     def _cloned(self, text: str, upid: Upid) -> str:
         if not self._made.get(text):

@@ -158,3 +158,12 @@ def test_disks_that_a_removal_may_have_left_are_on_the_page_of_the_cluster(pve, 
     assert carry_on(requests.destroy(machine, acting_user=None)).machine.state == State.DESTROYED
     client.force_login(make_user("sam", role="staff"))
     assert disk in client.get(f"/admin/machines/cluster/{row.pk}/change/").content.decode()
+
+
+def test_a_lock_that_nobody_holds_any_more_is_told_at_once(pve, row, carry_on):
+    machine = made(row, carry_on)
+    pve.control.change_guest(int(machine.ref), lock="snapshot")
+    operation = carry_on(requests.start(machine, acting_user=None))
+    assert (operation.state, operation.code) == (OperationState.FAILED, "locked")
+    assert operation.finished_at and (operation.finished_at - operation.created_at).total_seconds() < 30
+    assert f"qm unlock {machine.ref}" in operation.message

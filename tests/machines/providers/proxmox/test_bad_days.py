@@ -8,6 +8,7 @@ import pytest
 from machines.providers.errors import (
     Busy,
     ForeignMachine,
+    Locked,
     NoCapacity,
     OutcomeUnknown,
     Overloaded,
@@ -18,7 +19,7 @@ from machines.providers.errors import (
     Unreachable,
     Unseen,
 )
-from machines.providers.types import Power, Presence, Stage, StopMode, TaskRef, TaskState
+from machines.providers.types import ConsoleKind, Power, Presence, Stage, StopMode, TaskRef, TaskState
 from tests.machines.providers.contract.verbs import CHANGING_VERBS
 from tests.machines.providers.lab import until
 
@@ -272,8 +273,45 @@ def test_what_was_left_locked_is_told_and_not_touched(desk: Desk) -> None:
     found = machine.find()
     assert (found.presence, found.stage) == (Presence.OURS, Stage.BROKEN)
     assert "locked" in found.detail
+    for verb in CHANGING_VERBS.values():
+        with pytest.raises(Locked) as left:
+            verb(desk.another(), *machine.place, machine.spec)
+        assert f"qm unlock {machine.ref}" in left.value.message and "pve1" in left.value.message
+    desk.control.change_guest(machine.number, lock=None)
+    machine.start()
+
+
+def test_a_container_that_was_left_locked_has_a_command_of_its_own(desk: Desk) -> None:
+    machine = desk.made("9100")
+    desk.control.change_guest(machine.number, lock="snapshot")
+    with pytest.raises(Locked) as left:
+        desk.another().begin_start(*machine.place)
+    assert f"pct unlock {machine.ref}" in left.value.message
+
+
+def test_who_may_not_see_the_tasks_of_others_does_not_say_that_nobody_is_at_work(desk: Desk) -> None:
+    machine = desk.made()
+    desk.control.change_guest(machine.number, lock="backup")
+    for who in ("labportal@pve", "labportal@pve!portal"):
+        desk.control.revoke(who, "/nodes")
+    try:
+        with pytest.raises(Busy):
+            desk.settle(desk.provider.begin_destroy(*machine.place))
+    finally:
+        for who in ("labportal@pve", "labportal@pve!portal"):
+            desk.control.grant(who, "/nodes", ["Sys.Audit"])
+        desk.control.change_guest(machine.number, lock=None)
+
+
+def test_a_console_that_is_open_holds_no_lock(desk: Desk) -> None:
+    machine = desk.made()
+    machine.start()
+    desk.provider.open_console(*machine.place, ConsoleKind.SCREEN)
+    desk.control.change_guest(machine.number, lock="rollback")
     with pytest.raises(Busy):
-        desk.settle(desk.provider.begin_destroy(*machine.place))
+        desk.provider.begin_stop(*machine.place, StopMode.FORCE)  # it was read a moment ago
+    with pytest.raises(Locked):
+        desk.provider.begin_stop(*machine.place, StopMode.FORCE)
     desk.control.change_guest(machine.number, lock=None)
 
 
