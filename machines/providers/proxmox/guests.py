@@ -170,7 +170,10 @@ class Guests:
 
     def require_no_stuck_lock(self, guest: Guest) -> None:
         """Raises Locked where a task that is gone left it locked; only an administrator can unlock it."""
-        if guest.lock in ("", HIBERNATED) or self._tasks.may_hold(guest.vmid, guest.node):
+        if guest.lock in ("", HIBERNATED):
+            return
+        moves = guest.lock == "migrate"  # its task is where it comes from
+        if any(self._tasks.may_hold(guest.vmid, node) for node in (self._online() if moves else [guest.node])):
             return
         if self.read(guest.vmid, guest.kind, guest.node).lock == guest.lock:
             command = f"{'pct' if guest.is_container else 'qm'} unlock {guest.vmid}"
@@ -203,4 +206,7 @@ class Guests:
         return Sighting(Presence.OURS, Stage.READY, node=guest.node), None
 
     def _likely(self, guest: Guest) -> list[str]:
-        return [guest.node] if guest.node else [node.name for node in self.resources(FRESH_SECONDS).nodes.values() if node.online]
+        return [guest.node] if guest.node else self._online()
+
+    def _online(self) -> list[str]:
+        return [node.name for node in self.resources(FRESH_SECONDS).nodes.values() if node.online]
