@@ -189,6 +189,8 @@ class TemplateInfo:
     ref: str
     name: str
     disk_gib: float = 0
+    cores: int | None = None  # what it is set to itself, where it says so
+    memory_mib: int | None = None
     description: str = ""
     username: str = ""  # the account the template expects, when it says so
     kind: str = "vm"  # or "container"

@@ -16,7 +16,7 @@ from .feed import publish
 def sync_templates(cluster: Cluster, provider: Provider | None = None, *, audience: Audience = Audience.STAFF) -> list[Template]:
     """Bring the rows of `cluster` in line with what it has, and return those that are present.
 
-    A new template gets the name, description and account it says itself and is offered to
+    A new template gets the name, description, account and size it says itself and is offered to
     `audience`, until staff say to whom; what staff wrote stays.
     One that is gone is only marked so: machines still refer to it. One whose node or storage does
     not answer stays as it was. Raises Unreachable, and Unsupported where the cluster lists no templates.
@@ -30,7 +30,8 @@ def sync_templates(cluster: Cluster, provider: Provider | None = None, *, audien
             if ref not in known:
                 username = {"username": info.username} if info.username else {}
                 about = {"name": info.name[:100], "description": info.description[:300], "seeded": info.seeded, "audience": audience, **_seen(info)}
-                Template.objects.create(cluster=cluster, ref=ref, **about, **username)
+                sizes = {name: size for name in ("cores", "memory_mib") if (size := getattr(info, name))}
+                Template.objects.create(cluster=cluster, ref=ref, **about, **username, **sizes)
                 changed = True
         for template in known.values():
             if template.ref not in listed and provider.may_have_template(template.ref):

@@ -13,7 +13,7 @@ from .client import Client
 from .configs import size_mib, storage_of
 from .guests import Guest, Guests
 from .making import Maker
-from .resources import GuestLine, Resources
+from .resources import GuestLine, Resources, number
 
 DESCRIPTION_CHARACTERS = 500
 LOOK_SECONDS = 3.0  # at one storage or template: there may be many, and some that hang
@@ -63,6 +63,8 @@ class Lister:
             ref=str(line.vmid),
             name=line.name or str(config.get("hostname" if template.is_container else "name") or line.vmid),
             disk_gib=(size or 0) / 1024,
+            cores=(number(config.get("cores")) or 1) * (number(config.get("sockets")) or 1),
+            memory_mib=number(str(config.get("memory", "")).rpartition("=")[2]) or 512,  # "1024" or "current=1024"; as Proxmox VE without a word
             description=str(config.get("description") or "")[:DESCRIPTION_CHARACTERS],
             username=str(config.get("ciuser") or ""),
             kind="container" if template.is_container else "vm",

@@ -22,6 +22,11 @@ def listed(provider: object) -> dict[str, TemplateInfo]:
     return {template.ref: template for template in provider.templates()}
 
 
+def test_a_template_says_its_own_size(desk: Desk) -> None:
+    template = next(template for template in desk.provider.templates() if template.ref == "9000")
+    assert (template.cores, template.memory_mib) == (1, 1024)
+
+
 def test_a_template_says_where_it_is_cloned(desk: Desk) -> None:
     found = listed(desk.provider)
     assert (found["9000"].node, found["9000"].storage) == ("pve1", "pve1/local-lvm")
