@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, Locked, TaskFailed, Unseen
+from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, Locked, TaskFailed, Unreachable, Unseen
 from machines.providers.types import MachineIdentity, Presence, Sighting, Stage, TaskRef
 
 from . import containers, label, machines, resources
@@ -101,24 +101,33 @@ class Guests:
         return guest
 
     def _find(self, vmid: int) -> Guest | None:
-        # Where it was a moment ago it most often is; what is not there any more is looked for anew.
-        for max_age in (FRESH_SECONDS, 0.0):
-            line = self.resources(max_age).guests.get(vmid)
-            if line is None:
-                continue
+        # Where it was last it most often is. All guests are asked for only where it is not: that costs the cluster much.
+        if self._resources and (last := self._resources[1].guests.get(vmid)):
             try:
-                return self.read(line.vmid, line.kind, line.node)
-            except NotThere as error:
-                if not max_age:
-                    raise Busy(error.detail, message="The machine is on its way to another node of the cluster.") from error
-            except Forbidden:
-                if not max_age:
+                return self.read(vmid, last.kind, last.node)
+            except (NotThere, Forbidden):
+                pass
+            except Unreachable:
+                now = self.resources(FRESH_SECONDS).guests.get(vmid)
+                if now is None or now.node == last.node:
                     raise
+        if not self._is_taken(vmid):
+            return None
+        line = self.resources().guests.get(vmid)
+        if line is None:
+            return Guest(vmid, hidden=True)
+        try:
+            return self.read(vmid, line.kind, line.node)
+        except NotThere as error:
+            raise Busy(error.detail, message="The machine is on its way to another node of the cluster.") from error
+
+    def _is_taken(self, vmid: int) -> bool:
+        """Whether the number is in use, by whatever."""
         try:
             self._client.get("cluster/nextid", vmid=vmid)
         except (AlreadyThere, InvalidSpec):
-            return Guest(vmid, hidden=True)
-        return None
+            return True
+        return False
 
     def read(self, vmid: int, kind: str, node: str) -> Guest:
         config = self._client.get(f"nodes/{node}/{kind}/{vmid}/config")

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 import pytest
 
 from machines.providers.errors import InvalidSpec, NotRunning, TaskFailed, Unsupported
-from machines.providers.proxmox import label
+from machines.providers.proxmox import guests, label
 from machines.providers.types import ConsoleKind, MachineIdentity, Power, Presence, Stage
 from tests.proxmox.control import interface
 
@@ -32,6 +32,33 @@ def test_a_machine_costs_few_calls(desk: Desk) -> None:
     calls = {call: count for call, count in desk.control.calls().items() if "/tasks" not in call}
     assert sum(calls.values()) < MOST_CALLS, calls
     assert machine.find().power is Power.ON
+
+
+def test_all_guests_are_asked_for_only_to_find_one_that_is_not_where_it_was(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "FRESH_SECONDS", -1.0)  # whatever is known is old
+    first, second, absent = desk.made(), desk.made(), desk.new()
+    provider = desk.another()
+    assert provider.find(*first.place).presence is Presence.OURS
+    desk.control.reset_calls()
+    for machine in (first, second, first):
+        assert provider.find(*machine.place).presence is Presence.OURS
+    assert provider.find(*absent.place).presence is Presence.ABSENT
+    assert "GET /cluster/resources" not in desk.control.calls()
+    desk.control.change_guest(second.number, node="pve2")
+    assert provider.find(*second.place).node == "pve2"
+    desk.control.remove(first.number)
+    desk.control.reset_calls()
+    assert provider.find(*first.place).presence is Presence.ABSENT
+    assert "GET /cluster/resources" not in desk.control.calls()
+
+
+def test_one_that_was_taken_to_another_node_when_its_own_failed_is_found(desk: Desk) -> None:
+    machine, provider = desk.made(), desk.another()
+    provider.find(*machine.place)
+    provider._guests._resources = (0.0, provider._guests.resources())
+    desk.control.change_guest(machine.number, node="pve2")
+    desk.control.fault("GET", "/nodes/pve1/.*", status=595, times=20)
+    assert provider.find(*machine.place).node == "pve2"
 
 
 def test_many_tasks_are_followed_with_one_call_per_node(desk: Desk) -> None:
