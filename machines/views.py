@@ -29,9 +29,17 @@ def mine(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         return redirect("account_login")
     user = person(request)
-    page = Paginator(pages.machines_of(user), CARDS).get_page(request.GET.get("page"))
+    found, clusters, chosen = pages.of_one_cluster(pages.machines_of(user), "cluster", request.GET.get("cluster", ""))
+    page = Paginator(found, CARDS).get_page(request.GET.get("page"))
     machines = list(page)
-    context = {"page": page, "machines": machines, "places": pages.places(machines), "topics": [f"owner:{user.pk}", *pages.topics_of(machines)]}
+    context = {
+        "page": page,
+        "machines": machines,
+        "places": pages.places(machines),
+        "clusters": clusters,
+        "chosen": chosen,
+        "topics": [f"owner:{user.pk}", *pages.topics_of(machines)],
+    }
     return render(request, "machines/_mine.html" if by_htmx(request) else "machines/mine.html", context)
 
 

@@ -34,9 +34,12 @@ ROWS = 25
 def requests(request: HttpRequest) -> HttpResponse:
     """The person's own. htmx asks for the list alone."""
     user = person(request)
-    page = Paginator(asked.requests_of(user), ROWS).get_page(request.GET.get("page"))
+    found, clusters, chosen = pages.of_one_cluster(asked.requests_of(user), "template__cluster", request.GET.get("cluster", ""))
+    page = Paginator(found, ROWS).get_page(request.GET.get("page"))
     context = {
         "page": page,
+        "clusters": clusters,
+        "chosen": chosen,
         "requests": [{"asked": one, "shown": asked.shown(one)} for one in page],
         "to_decide": asked.waiting_for_staff() if user.runs_portal else 0,
         "topics": [f"owner:{user.pk}"],

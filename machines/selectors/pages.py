@@ -4,19 +4,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import Model, Prefetch, Q, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.models import AuditEntry, User
 from machines.lifecycle import Kind, State
-from machines.models import ACTIVE, Machine, Operation, OperationState
+from machines.models import ACTIVE, Cluster, Machine, Operation, OperationState
 from machines.models.machine import STATE_CHOICES
 from machines.models.operation import KIND_CHOICES
 
 from .queue import Standing, standing
+
+Row = TypeVar("Row", bound=Model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,17 @@ def _with_work(machines: QuerySet[Machine]) -> QuerySet[Machine]:
 def machines_of(user: User) -> QuerySet[Machine]:
     """The person's own, by name."""
     return _with_work(Machine.objects.filter(owner=user).exclude(state=State.DESTROYED)).order_by("name", "id")
+
+
+def of_one_cluster(found: QuerySet[Row], path: str, wanted: str) -> tuple[QuerySet[Row], list[Cluster], str]:
+    """What is `found`, of the cluster with the id `wanted` alone where it is of several; these, to choose from, and the chosen
+    id. Both are empty where there is nothing to choose. `path` leads from a row to its cluster."""
+    clusters = list(Cluster.objects.filter(pk__in=found.order_by().values(path)))
+    if len(clusters) < 2:
+        return found, [], ""
+    if wanted not in {str(cluster.pk) for cluster in clusters}:
+        return found, clusters, ""
+    return found.filter(**{path: int(wanted)}), clusters, wanted
 
 
 @dataclass(frozen=True, slots=True)

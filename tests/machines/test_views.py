@@ -9,7 +9,7 @@ from accounts.services import audit
 from machines.lifecycle import MOVING, Kind, State
 from machines.models import Cluster, Machine, Operation, OperationEvent, Snapshot
 from machines.selectors import pages
-from tests.factories import make_cluster, make_machine, make_operation, make_user
+from tests.factories import make_cluster, make_machine, make_operation, make_request, make_template, make_user
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -224,6 +224,30 @@ def test_the_password_is_shown_on_demand_and_the_look_recorded(client, owner):
 
 
 # -- lists -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mine", "requests"])
+def test_what_is_on_several_clusters_is_shown_of_one(client, owner, name):
+    url = reverse(f"machines:{name}")
+    east, west, strange = make_cluster("east"), make_cluster("west"), make_cluster("strange")
+    make_machine(cluster=strange, owner=make_user())
+
+    def put(cluster):
+        template = make_template(cluster, name=f"made-{cluster}")
+        make_request(owner, template=template)
+        make_machine(f"vm-{cluster}", template=template, owner=owner)
+
+    put(east)
+    assert 'name="cluster"' not in client.get(url).content.decode()
+    put(west)
+    text = client.get(url).content.decode()
+    assert 'name="cluster"' in text and f'<option value="{west.pk}"' in text and f'<option value="{strange.pk}"' not in text
+    for headers in ({}, HTMX):
+        text = client.get(url, {"cluster": west.pk}, **headers).content.decode()
+        assert "made-west" in text and "made-east" not in text
+    for nonsense in (strange.pk, "x", "-1", "9" * 40):
+        text = client.get(url, {"cluster": nonsense}).content.decode()
+        assert "made-west" in text and "made-east" in text
 
 
 def test_mine_costs_the_same_however_many(client, owner, django_assert_max_num_queries):
