@@ -204,6 +204,8 @@ class ProxmoxProvider(Provider):
 
     def _force_off(self, guest: Guest) -> TaskRef | None:
         given = {"overrule-shutdown": 1} if self._client.version >= OVERRULES_SHUTDOWN else {}
+        if not given:  # the machine is locked as long as it is being shut down
+            self._tasks.end_shutdown(guest.vmid, guest.node)
         try:
             return task_ref(self._client.post(f"{guest.path}/status/stop", **given), "force")
         except NotRunning:

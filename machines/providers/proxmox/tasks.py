@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +148,14 @@ class Tasks:
             if upid.vmid == str(vmid) or upid.type in OF_MANY or (upid.type in MAKING and self._cloned(str(line["upid"]), upid) in ("", str(vmid))):
                 return True
         return False
+
+    def end_shutdown(self, vmid: int, node: str) -> None:
+        """End the tasks that wait for guest `vmid` to shut down. Those of others are left alone."""
+        for line in lines(self._client.get(f"nodes/{node}/tasks", source="active", vmid=vmid, limit=LISTED)):
+            upid = parse(str(line.get("upid")))
+            if upid and upid.type in ("qmshutdown", "vzshutdown") and upid.vmid == str(vmid) and not line.get("endtime"):
+                with suppress(Forbidden, NoSuchTask):
+                    self._client.delete(f"nodes/{node}/tasks/{line['upid']}")
 
     def _cloned(self, text: str, upid: Upid) -> str:
         if not self._made.get(text):

@@ -224,6 +224,19 @@ def test_a_guest_that_ignores_its_power_button_is_forced(desk: Desk, template: s
     assert desk.status(asked).state is TaskState.LOST
 
 
+@pytest.mark.parametrize(("template", "deaf"), [("9000", {"acpi": False}), ("9100", {"shutdown_secs": 99999})])
+def test_before_proxmox_ve_8_2_the_shutdown_is_ended_first_as_it_holds_the_lock(desk: Desk, template: str, deaf: dict[str, object]) -> None:
+    machine = desk.made(template)
+    machine.start()
+    desk.control.settings(version="8.1.4")
+    desk.control.change_guest(machine.number, **deaf)
+    asked = desk.another().begin_stop(*machine.place, StopMode.GRACEFUL)
+    assert asked
+    desk.settle(desk.another().begin_stop(*machine.place, StopMode.FORCE))
+    assert machine.find().power is Power.OFF
+    assert desk.status(asked).state is TaskState.LOST
+
+
 def test_a_storage_that_is_full(desk: Desk) -> None:
     desk.control.storage("local-lvm", avail=1 << 20)
     try:
