@@ -4,6 +4,7 @@ Two rules above all. A write is sent once: where its outcome is not known, `Outc
 caller looks. And no secret leaves: not in an error, not in a log.
 """
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -84,6 +85,7 @@ class Client:
         self._current = self.endpoints[0]
         self._pinned = False
         self._limit: float | None = None
+        self._end = math.inf
         self._ticket: Ticket | None = None
         self._version: tuple[tuple[int, int], float] | None = None
 
@@ -127,12 +129,21 @@ class Client:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator["Client"]:
-        """Calls inside take so long at most, writes included."""
+        """Each call inside takes so long at most, writes included."""
         before, self._limit = self._limit, seconds
         try:
             yield self
         finally:
             self._limit = before
+
+    @contextmanager
+    def altogether(self, seconds: float) -> Iterator["Client"]:
+        """All calls inside together take so long at most; what is left of a larger time remains the most."""
+        before, self._end = self._end, min(self._end, time.monotonic() + seconds)
+        try:
+            yield self
+        finally:
+            self._end = before
 
     @property
     def headers(self) -> dict[str, str]:
@@ -160,7 +171,7 @@ class Client:
 
     def _call(self, method: str, path: str, values: Mapping[str, Any]) -> Any:
         wrote = method != "GET"
-        deadline = time.monotonic() + (self._limit or (WRITE_SECONDS if wrote else LOOK_ALTOGETHER_SECONDS))
+        deadline = min(self._end, time.monotonic() + (self._limit or (WRITE_SECONDS if wrote else LOOK_ALTOGETHER_SECONDS)))
         last: Unreachable | None = None
         for endpoint in self._order():
             left = deadline - time.monotonic()

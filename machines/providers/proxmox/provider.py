@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from functools import wraps
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from machines.providers.base import Provider
 from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, NotRunning, ProviderError, TaskFailed, Unsupported
@@ -42,9 +43,23 @@ from .templates import Lister
 
 SHUTDOWN_SECONDS = 600  # how long Proxmox VE waits for the guest; the caller has a deadline of its own
 ENDPOINTS_SECONDS = 3.0
+FIND_SECONDS = 20.0
+VERB_SECONDS = 60.0
 OVERRULES_SHUTDOWN = (8, 2)
 
 Answer = TypeVar("Answer")
+Given = ParamSpec("Given")
+
+
+def bounded(verb: "Callable[Concatenate[ProxmoxProvider, Given], Answer]") -> "Callable[Concatenate[ProxmoxProvider, Given], Answer]":
+    """All calls of a verb together take no longer than a provider may."""
+
+    @wraps(verb)
+    def call(provider: "ProxmoxProvider", /, *args: Given.args, **given: Given.kwargs) -> Answer:
+        with provider._client.altogether(VERB_SECONDS):
+            return verb(provider, *args, **given)
+
+    return call
 
 
 class ProxmoxProvider(Provider):
@@ -93,6 +108,10 @@ class ProxmoxProvider(Provider):
         return self._stock.inventory(self.adopted)
 
     def find(self, identity: MachineIdentity, ref: str) -> Sighting:
+        with self._client.altogether(FIND_SECONDS):
+            return self._find(identity, ref)
+
+    def _find(self, identity: MachineIdentity, ref: str) -> Sighting:
         for last in (False, True):
             sighting, _task = self._guests.sight(identity, guest := self._guests.look(ref))
             if sighting.presence is not Presence.OURS or sighting.stage is not Stage.READY or guest is None:
@@ -116,6 +135,7 @@ class ProxmoxProvider(Provider):
 
     # -- making ----------------------------------------------------------------------------
 
+    @bounded
     def begin_create(self, identity: MachineIdentity, ref: str, spec: MachineSpec) -> TaskRef | None:
         require_sizes(spec)
         vmid = vmid_of(ref)
@@ -150,6 +170,7 @@ class ProxmoxProvider(Provider):
         require_sizes(spec)
         return self._on(identity, ref, lambda guest: self._configurer.resize(identity, guest, spec), current=True)
 
+    @bounded
     def begin_destroy(self, identity: MachineIdentity, ref: str) -> TaskRef | None:
         guest = self._guests.ours_or_none(identity, ref)
         if guest is None:
@@ -189,6 +210,7 @@ class ProxmoxProvider(Provider):
 
         return self._on(identity, ref, start)
 
+    @bounded
     def begin_stop(self, identity: MachineIdentity, ref: str, mode: StopMode) -> TaskRef | None:
         def stop(guest: Guest) -> TaskRef | None:
             if mode is StopMode.FORCE:
@@ -297,9 +319,11 @@ class ProxmoxProvider(Provider):
     def may_have_template(self, ref: str) -> bool:
         return self._lister.may_be_there(ref)
 
+    @bounded
     def adopt(self, identity: MachineIdentity, ref: str, guest: str) -> None:
         adoption.adopt(self._client, self._guests, identity, ref, guest)
 
+    @bounded
     def release(self, identity: MachineIdentity, ref: str) -> None:
         adoption.release(self._client, self._guests, identity, ref)
 
@@ -313,6 +337,7 @@ class ProxmoxProvider(Provider):
 
     # -- what the verbs share ------------------------------------------------------------------
 
+    @bounded
     def _on(self, identity: MachineIdentity, ref: str, deed: Callable[[Guest], Answer], *, current: bool = False, changes: bool = True) -> Answer:
         """Do something to our machine, on whichever node it is. What is refused because it is not there (any more) did nothing."""
         for last in (False, True):

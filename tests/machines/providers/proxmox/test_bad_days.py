@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -19,6 +20,7 @@ from machines.providers.errors import (
     Unreachable,
     Unseen,
 )
+from machines.providers.proxmox import provider as provider_module
 from machines.providers.types import ConsoleKind, Power, Presence, Stage, StopMode, TaskRef, TaskState
 from tests.machines.providers.contract.verbs import CHANGING_VERBS
 from tests.machines.providers.lab import until
@@ -235,6 +237,19 @@ def test_before_proxmox_ve_8_2_the_shutdown_is_ended_first_as_it_holds_the_lock(
     desk.settle(desk.another().begin_stop(*machine.place, StopMode.FORCE))
     assert machine.find().power is Power.OFF
     assert desk.status(asked).state is TaskState.LOST
+
+
+@pytest.mark.parametrize("verb", CHANGING_VERBS)
+def test_no_verb_takes_longer_than_a_worker_has_for_it(desk: Desk, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    machine = desk.made()
+    monkeypatch.setattr(provider_module, "VERB_SECONDS", 1.5)
+    provider = desk.another()
+    desk.control.fault("GET", ".*", delay=40, times=20)
+    desk.control.fault("POST", ".*", delay=40, times=20)
+    began = time.monotonic()
+    with pytest.raises((Unreachable, OutcomeUnknown)):
+        CHANGING_VERBS[verb](provider, *machine.place, machine.spec)
+    assert time.monotonic() - began < 2.5
 
 
 def test_a_storage_that_is_full(desk: Desk) -> None:

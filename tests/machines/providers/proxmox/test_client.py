@@ -161,6 +161,18 @@ def test_a_call_within_a_few_seconds_takes_no_longer_at_all_endpoints_together(c
     assert time.monotonic() - began < 3
 
 
+def test_all_calls_of_one_deed_share_its_time(connect, cluster):
+    client = connect()
+    cluster.control.fault("GET", RESOURCES, delay=40, times=9)
+    began = time.monotonic()
+    with client.altogether(2), client.altogether(9), pytest.raises(Unreachable):
+        for _ in range(9):
+            client.get(RESOURCES)
+    assert time.monotonic() - began < 3
+    cluster.control.clear_faults()
+    assert client.get(RESOURCES)
+
+
 def test_a_node_behind_the_endpoint_is_not_the_endpoints_fault(connect, cluster):
     breakers = Breakers()
     client = connect(breakers=breakers)
