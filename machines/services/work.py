@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -65,6 +66,7 @@ class Work:
         self.seen: Sighting | None = None
         self.task_error: errors.ProviderError | None = None
         self.task_lost = False
+        self._begun = time.monotonic()
         self._looked = 0.0  # when, as time.monotonic counts; 0: something was done since
         self._said: list[tuple[str, str]] = []
         self._closing: dict[str, Any] | None = None
@@ -136,7 +138,10 @@ class Work:
         return outcome
 
     def still_ours(self) -> None:
-        """Asked before anything is changed. Raises LeaseLost where another worker took over meanwhile."""
+        """Asked before anything is changed. Raises LeaseLost where another worker took over meanwhile, and Busy where looking
+        took so long that this worker might end in the middle of the call."""
+        if time.monotonic() - self._begun > settings.WORKER_TIMEOUT_SECONDS - settings.SLICE_SECONDS:
+            raise errors.Busy("no time is left for the call", message=_("The cluster answers too slowly at the moment."))
         if not leases.holds(self.operation):
             raise leases.LeaseLost(self.operation.key)
 

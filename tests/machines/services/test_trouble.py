@@ -185,3 +185,17 @@ def test_a_task_that_never_ends_fails_the_operation_in_the_end(cluster, world, c
         carry_on(operation)
     assert (operation.state, operation.code) == (OperationState.FAILED, "task_failed")
     assert operation.message == "The cluster did not finish this in time."
+
+
+def test_nothing_is_begun_that_might_outlast_the_worker(cluster, world, carry_on, settings):
+    machine = made(cluster, world)
+    operation = requests.start(machine, acting_user=None)
+    usual = settings.WORKER_TIMEOUT_SECONDS
+    settings.WORKER_TIMEOUT_SECONDS = settings.SLICE_SECONDS - 1  # as if looking had taken all the time there is
+    executor.drain()
+    operation.refresh_from_db()
+    assert (operation.state, operation.code, world.calls.count("start")) == (OperationState.QUEUED, "busy", 0)
+    settings.WORKER_TIMEOUT_SECONDS = usual
+    with time_machine.travel(timezone.now()) as clock:
+        clock.shift(5)
+        assert carry_on(operation).state == OperationState.SUCCEEDED
