@@ -26,7 +26,8 @@ from . import answering, catalog, checking, dispatch, gateway, heartbeats, inven
 
 log = logging.getLogger(__name__)
 
-LEAD_SECONDS = 30  # a lease outlives the longest call of a provider
+# Renewed before each look, if it is so old, a lease outlives the look: 20 s, and some for the labels of new machines.
+LEAD_SECONDS, RENEW_SECONDS = 30, 4
 POLL_SECONDS = 0.25  # while something is waited for
 # A cluster where much happens tells of it many times a second. It is asked after its tasks, looked at whole and
 # its progress written not more often than this: whoever waits notices no difference, and the database does.
@@ -41,12 +42,16 @@ STOP_SECONDS = 1.0  # a thread that hangs in a call is not waited for any longer
 def lead(cluster: Cluster, token: str) -> bool:
     """Whether the watcher `token` leads this cluster; takes or renews the lease where it may."""
     now = timezone.now()
-    half = now + timedelta(seconds=LEAD_SECONDS / 2)
-    if cluster.watcher == token and cluster.watcher_until is not None and cluster.watcher_until > half:
+    fresh = now + timedelta(seconds=LEAD_SECONDS - RENEW_SECONDS)
+    if cluster.watcher == token and cluster.watcher_until is not None and cluster.watcher_until > fresh:
         return True
     free = Q(watcher=token) | Q(watcher="") | Q(watcher_until=None) | Q(watcher_until__lt=now)
+    until = now + timedelta(seconds=LEAD_SECONDS)
     with transaction.atomic():
-        return bool(Cluster.objects.filter(free, pk=cluster.pk).update(watcher=token, watcher_until=now + timedelta(seconds=LEAD_SECONDS)))
+        leads = bool(Cluster.objects.filter(free, pk=cluster.pk).update(watcher=token, watcher_until=until))
+    if leads:
+        cluster.watcher, cluster.watcher_until = token, until
+    return leads
 
 
 def resign(token: str) -> None:
@@ -122,6 +127,7 @@ class ClusterWatch(ClusterThread):
                 inventory.look(cluster, provider)
                 self._last_inventory, self._next_inventory = now, now + max(settings.WATCH_SECONDS, provider.capabilities.inventory_seconds)
         finally:
+            lead(cluster, self.token)
             progress = now >= self._next_progress
             if progress:
                 self._next_progress = now + PROGRESS_SECONDS

@@ -12,7 +12,7 @@ from django.utils import timezone
 from machines.lifecycle import State
 from machines.models import Cluster, Operation, OperationState
 from machines.providers.types import TaskRef
-from machines.services import executor, gateway, requests, waiting, watch
+from machines.services import executor, gateway, inventory, requests, waiting, watch
 from tests.factories import make_machine
 from tests.machines.providers.fakes import FakeProvider
 
@@ -43,6 +43,19 @@ def test_one_watcher_leads_and_another_follows_when_it_is_gone(cluster):
         watch.resign("second")
         cluster.refresh_from_db()
         assert watch.lead(cluster, "first")
+
+
+def test_a_lease_outlives_a_long_look(cluster, watcher, monkeypatch):
+    with time_machine.travel(timezone.now()) as clock:
+        monkeypatch.setattr(waiting, "poll", lambda *_args, **_more: led.append(watch.lead(Cluster.objects.get(), "another")))
+        monkeypatch.setattr(inventory, "look", lambda *_args: (clock.shift(25), led.append(watch.lead(Cluster.objects.get(), "another")), clock.shift(4)))
+        led: list[bool] = []
+        watcher.turn()
+        clock.shift(watch.RENEW_SECONDS - 0.5)
+        watcher._next_inventory = 0.0
+        watcher.turn()
+        clock.shift(25)
+        assert led == [False] * 4 and not watch.lead(Cluster.objects.get(), "another")
 
 
 def test_a_fresh_lease_is_not_written_again_every_second(cluster, django_assert_num_queries):
