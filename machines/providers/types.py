@@ -189,14 +189,14 @@ class TemplateInfo:
     ref: str
     name: str
     disk_gib: float = 0
-    cores: int | None = None  # what it is set to itself, where it says so
-    memory_mib: int | None = None
     description: str = ""
     username: str = ""  # the account the template expects, when it says so
     kind: str = "vm"  # or "container"
     seeded: bool = True  # user, password and key can be set in what is made of it
     node: str = ""  # that has to do the cloning; joined by SEVERAL where it may be one of some
     storage: str = ""  # of its disk; likewise
+    cores: int | None = None  # what it is set to itself, where it says so
+    memory_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
