@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, Locked, TaskFailed, Unreachable, Unseen
+from machines.providers.errors import Busy, ForeignMachine, InvalidSpec, Locked, ProviderError, TaskFailed, Unreachable, Unseen
 from machines.providers.types import MachineIdentity, Presence, Sighting, Stage, TaskRef
 
 from . import containers, label, machines, resources
@@ -102,20 +102,18 @@ class Guests:
 
     def _find(self, vmid: int) -> Guest | None:
         # Where it was last it most often is. All guests are asked for only where it is not: that costs the cluster much.
-        if self._resources and (last := self._resources[1].guests.get(vmid)):
+        last = self._resources[1].guests.get(vmid) if self._resources else None
+        failed: ProviderError | None = None
+        if last is not None:
             try:
                 return self.read(vmid, last.kind, last.node)
-            except (NotThere, Forbidden):
-                pass
-            except Unreachable:
-                now = self.resources(FRESH_SECONDS).guests.get(vmid)
-                if now is None or now.node == last.node:
-                    raise
-        if not self._is_taken(vmid):
-            return None
+            except (NotThere, Forbidden, Unreachable) as error:
+                failed = error
         line = self.resources().guests.get(vmid)
+        if isinstance(failed, Unreachable) and (last is None or line is None or line.node == last.node):
+            raise failed
         if line is None:
-            return Guest(vmid, hidden=True)
+            return Guest(vmid, hidden=True) if self._is_taken(vmid) else None
         try:
             return self.read(vmid, line.kind, line.node)
         except NotThere as error:
