@@ -22,8 +22,8 @@ SMALLEST_PROGRESS = 0.02  # less is not worth a write
 
 
 class Pace:
-    """When a cluster is asked again after its tasks: as long after the last time as half the age of
-    the youngest, so that a quick task is seen to end at once and one that goes on costs few calls."""
+    """When a cluster is asked again after its tasks: as long after the last time as a quarter of the
+    age of the youngest, so that a quick task is seen to end at once and one that goes on costs few calls."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -35,7 +35,7 @@ class Pace:
         now = self._clock()
         self._since = {task.id: self._since.get(task.id, now) for task in tasks}
         youngest = now - max(self._since.values(), default=now)
-        if now - self._asked < min(longest, youngest / 2):
+        if now - self._asked < min(longest, youngest / 4):
             return False
         self._asked = now
         return True
