@@ -228,7 +228,7 @@ def test_a_silent_cluster_is_amber_until_it_is_heard_of_again(visitors, machine,
     page.clock.run_for(5_000)
     expect(seen).to_contain_text("as of")
     page.clock.run_for(40_000)
-    expect(seen).to_contain_text("the cluster has not answered")
+    expect(seen).to_contain_text("cluster has not answered")
     Cluster.objects.update(seen_at=timezone.now())
     expect(seen).to_contain_text("as of")
     page.clock.run_for(1_000)
