@@ -56,6 +56,8 @@ def pve():
         for kind, add in (("vm", pve.control.add_vm), ("container", pve.control.add_ct)):
             add(vmid=200 + len(kind), name="payroll", node="pve1", status="running", pool=pve.pool, config={"description": "Call Ada first."})
         _bare_machine_template(pve)
+        for storage in ("local-lvm", "thick", "dirs"):  # what is cleared away behind its back takes its room with it
+            pve.control.storage(storage, avail=1 << 60, total=1 << 60)
         yield pve
 
 
