@@ -9,12 +9,12 @@ from django.utils.translation import gettext_lazy as _
 
 from machines.models import Cluster, ClusterKind
 from machines.models.cluster import PROXMOX_LIMITS
+from machines.providers import notation
 from machines.providers.room import RESERVE_MIB
 from machines.providers.types import VMIDS
 from machines.services import addresses, clusters_file
 from machines.services.refusal import Refused
 
-_PERSON = re.compile(r"[^\s:/!@]{1,60}@[A-Za-z][A-Za-z0-9.\-_]{1,31}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LARGEST_CA = 256 * 1024
 LIMITS = (
@@ -234,7 +234,7 @@ class ProxmoxForm(ClusterForm):
 
     def clean_admin_users(self) -> list[str]:
         for name in self.cleaned_data["admin_users"]:
-            if not _PERSON.fullmatch(name):
+            if not notation.is_person(name):
                 raise forms.ValidationError(_("“%(name)s” is not an account such as root@pam.") % {"name": name})
         return list(self.cleaned_data["admin_users"])
 

@@ -1,7 +1,6 @@
 """Proxmox VE clusters out of a file that an installation comes with."""
 
 import json
-import re
 import ssl
 from pathlib import Path
 from typing import Any
@@ -12,37 +11,35 @@ from django.utils.translation import gettext as _
 from accounts.services import audit
 from machines.models import Cluster, ClusterKind
 from machines.models.cluster import PROXMOX_LIMITS
+from machines.providers import notation
+from machines.providers.errors import InvalidSpec
 
 from .refusal import Refused
-
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(:(?P<port>\d{1,5}))?")
-_ACCOUNT = re.compile(r"(?P<user>[^\s:/!@=]{1,60}@[A-Za-z][A-Za-z0-9.\-_]{1,31})(!(?P<token>[A-Za-z][A-Za-z0-9.\-_]{0,126}))?")
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 def endpoint(text: str) -> str:
     """'host:port' of what was entered. Raises Refused."""
-    bare = text.strip().removeprefix("https://").rstrip("/")
-    found = _HOST.fullmatch(bare)
-    if not found or not 0 < int(found["port"] or 8006) < 65536:
-        raise Refused(_("“%(text)s” is not a host and a port, such as pve1.example.org:8006.") % {"text": text}, code="bad_endpoint")
-    return bare if found["port"] else f"{bare}:8006"
+    try:
+        return notation.endpoint(text)
+    except InvalidSpec as error:
+        raise Refused(_("“%(text)s” is not a host and a port, such as pve1.example.org:8006.") % {"text": text}, code="bad_endpoint") from error
 
 
 def account(text: str) -> tuple[str, str]:
     """User and name of the token, which is empty for a user by himself. Raises Refused."""
-    found = _ACCOUNT.fullmatch(text.strip())
-    if not found:
-        raise Refused(_("An account is user@realm, and a token user@realm!name."), code="bad_account")
-    return found["user"], found["token"] or ""
+    try:
+        return notation.account(text)
+    except InvalidSpec as error:
+        raise Refused(_("An account is user@realm, and a token user@realm!name."), code="bad_account") from error
 
 
 def fingerprint(text: str) -> str:
     """A SHA-256 as Proxmox VE shows it, 'AA:BB:…'. Raises Refused."""
-    digits = re.sub(r"[:\s]", "", text).lower().removeprefix("sha256")
-    if not _FINGERPRINT.fullmatch(digits):
-        raise Refused(_("“%(text)s” is not a SHA-256 fingerprint: 32 pairs of hexadecimal digits.") % {"text": text[:120]}, code="bad_fingerprint")
-    return ":".join(digits[place : place + 2] for place in range(0, 64, 2)).upper()
+    try:
+        return notation.fingerprint(text)
+    except InvalidSpec as error:
+        problem = _("“%(text)s” is not a SHA-256 fingerprint: 32 pairs of hexadecimal digits.") % {"text": text[:120]}
+        raise Refused(problem, code="bad_fingerprint") from error
 
 
 def authority(pem: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from machines.providers import notation
 from machines.providers.errors import AuthFailed, InvalidSpec, ProviderError
 from machines.providers.types import Check
 
@@ -14,6 +15,7 @@ from .answers import clean
 from .client import Client, SecondFactorWanted, Ticket
 from .configs import numbers
 from .containers import BRIDGE
+from .resources import lines
 from .tls import CA, FINGERPRINT, fingerprint_of
 
 OLDEST = (7, 0)
@@ -35,7 +37,6 @@ MACHINE_PRIVILEGES = (
     "VM.Config.Cloudinit",
 )
 _DISK = re.compile(r"(?:ide|sata|scsi|virtio|efidisk|tpmstate|mp)\d+|rootfs")
-_USER = re.compile(r"[^\s:/!@\x00-\x1f]{1,60}@[A-Za-z][A-Za-z0-9.\-_]{1,31}")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def realm_login(config: Mapping[str, Any], username: str, password: str, secret:
     Raises SecondFactorWanted where the account asks for more than a password, Unreachable.
     """
     # A ticket would be taken for a password, and is none that a person types.
-    if not _USER.fullmatch(username) or not password or password.startswith(("PVE:", "PVE!")):
+    if not notation.is_person(username) or not password or password.startswith(("PVE:", "PVE!")):
         return None
     person = Client({**config, "user": username, "token_name": ""}, password)
     try:
@@ -169,7 +170,7 @@ def _account(client: Client) -> Check:
 
 
 def _nodes(client: Client, config: Mapping[str, Any]) -> Check:
-    nodes = {str(node.get("node")): node.get("status") == "online" for node in _lines(client.get("nodes"))}
+    nodes = {str(node.get("node")): node.get("status") == "online" for node in lines(client.get("nodes"))}
     wanted = [str(name) for name in config.get("nodes") or ()]
     unknown = [name for name in wanted if name not in nodes]
     off = [name for name, online in nodes.items() if not online and (not wanted or name in wanted)]
@@ -185,7 +186,7 @@ def _templates(client: Client, config: Mapping[str, Any], checks: list[Check]) -
     """Those the account sees, with their configurations; adds the line about them."""
 
     def look() -> Check:
-        for line in _lines(client.get("cluster/resources", type="vm")):
+        for line in lines(client.get("cluster/resources", type="vm")):
             if line.get("template") and line.keys() >= {"node", "type", "vmid"}:
                 found.append(line)
         if not found:
@@ -209,10 +210,10 @@ def _os_templates(client: Client, config: Mapping[str, Any], checks: list[Check]
     """The storages that containers from OS templates may be put on; empty where the account sees no such template. Adds the line about them."""
 
     def look() -> Check:
-        storages = [line for line in _lines(client.get("cluster/resources", type="storage")) if line.keys() >= {"node", "storage", "content"}]
+        storages = [line for line in lines(client.get("cluster/resources", type="storage")) if line.keys() >= {"node", "storage", "content"}]
         for line in storages:
             if "vztmpl" in contents(line) and line.get("status") in ("available", None):
-                held = _lines(client.get(f"nodes/{line['node']}/storage/{line['storage']}/content", content="vztmpl"))
+                held = lines(client.get(f"nodes/{line['node']}/storage/{line['storage']}/content", content="vztmpl"))
                 if held:
                     found.update(str(each["storage"]) for each in storages if "rootdir" in contents(each))
                     return Check("OS templates", True, f"The account sees those on {line['storage']}. Containers made of them have credentials of their own.")
@@ -256,7 +257,7 @@ def _needs(
     nodes = [str(name) for name in config.get("nodes") or ()]
     if not nodes:
         try:
-            nodes = [str(line["node"]) for line in _lines(client.get("nodes")) if "node" in line]
+            nodes = [str(line["node"]) for line in lines(client.get("nodes")) if "node" in line]
         except ProviderError:
             return  # the line about the nodes says why
     for node in sorted(nodes):
@@ -294,10 +295,6 @@ def _command(client: Client, need: Need) -> str:
 # -- reading configurations -----------------------------------------------------------------------
 
 
-def _lines(answer: Any) -> list[dict[str, Any]]:
-    return [line for line in answer if isinstance(line, dict)] if isinstance(answer, list) else []
-
-
 def _storages(config: Mapping[str, Any]) -> Iterator[str]:
     for name, value in config.items():
         storage, colon, _ = str(value).split(",")[0].partition(":")
@@ -315,6 +312,6 @@ def _bridges(config: Mapping[str, Any]) -> Iterator[str]:
 def _zones(client: Client) -> dict[str, str]:
     """Of the networks that software defines. All others are in the zone localnetwork."""
     try:
-        return {str(line["vnet"]): str(line["zone"]) for line in _lines(client.get("cluster/sdn/vnets")) if line.get("vnet") and line.get("zone")}
+        return {str(line["vnet"]): str(line["zone"]) for line in lines(client.get("cluster/sdn/vnets")) if line.get("vnet") and line.get("zone")}
     except ProviderError:
         return {}

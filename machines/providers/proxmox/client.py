@@ -17,6 +17,7 @@ import requests
 from proxmoxer.core import ProxmoxResource, ResourceException
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from machines.providers import notation
 from machines.providers.errors import AuthFailed, InvalidSpec, OutcomeUnknown, ProviderError, Unreachable
 
 from . import tls
@@ -30,9 +31,7 @@ LOOK_ALTOGETHER_SECONDS = 19.0  # at all endpoints that are tried
 WRITE_SECONDS = 60.0  # Proxmox VE itself gives up after 30 s, and a lock may be waited for before that
 RENEW_SECONDS = 3600.0  # tickets live for two hours and renew themselves before that
 VERSION_SECONDS = 3600.0
-DEFAULT_PORT = 8006
 SECRET_PARAMETERS = frozenset({"password", "cipassword", "ticket", "vncticket", "tfa-challenge"})
-_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
 
 shared_breakers = Breakers()  # of all threads of the process
 
@@ -75,7 +74,7 @@ class Client:
         self.token_name = str(config.get("token_name") or "")
         self._secret = secret.strip() if self.token_name else secret
         self._trust = tls.Trust.of(config)
-        self.endpoints = tuple(dict.fromkeys(_endpoint(text) for text in config.get("endpoints") or ()))
+        self.endpoints = tuple(dict.fromkeys(notation.endpoint(text) for text in config.get("endpoints") or ()))
         if not self.endpoints:
             raise InvalidSpec(message="The cluster has no endpoint.")
         if self.token_name and not re.fullmatch(r"[!-~]+", self.user + self.token_name + self._secret):
@@ -321,12 +320,3 @@ def _parts(path: str) -> list[str]:
     if any(part in ("", ".", "..") for part in parts):
         raise InvalidSpec(clean(path))
     return [quote(part, safe="%:!@,;=+~") for part in parts]
-
-
-def _endpoint(text: Any) -> str:
-    """'host:port' of what was entered. Raises InvalidSpec."""
-    bare = str(text).strip().removeprefix("https://").rstrip("/")
-    found = _HOST.fullmatch(bare)
-    if not found or not 0 < int(found["port"] or DEFAULT_PORT) < 65536:
-        raise InvalidSpec(clean(bare), message="An endpoint is a host and a port, such as pve1.example.org:8006.")
-    return f"{found['host']}:{found['port'] or DEFAULT_PORT}"

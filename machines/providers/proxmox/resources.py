@@ -1,6 +1,6 @@
 """/cluster/resources: what a cluster has, as one call tells it. Parsed with care: new guests lack half of their fields."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,8 +85,8 @@ def parse(answer: object) -> Resources:
     return Resources(guests, nodes, tuple(storages))
 
 
-def lines(answer: object) -> Iterable[dict[str, Any]]:
-    return (line for line in answer if isinstance(line, dict)) if isinstance(answer, list) else ()
+def lines(answer: object) -> list[dict[str, Any]]:
+    return [line for line in answer if isinstance(line, dict)] if isinstance(answer, list) else []
 
 
 def number(value: object) -> int | None:

@@ -7,7 +7,6 @@ fingerprint  one of those whose SHA-256 is listed, whatever it says; nothing els
 
 import hashlib
 import hmac
-import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -20,23 +19,15 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.exceptions import SSLError
 
+from machines.providers import notation
 from machines.providers.errors import InvalidSpec, Unreachable
 
 SYSTEM, CA, FINGERPRINT = "system", "ca", "fingerprint"
 CONNECT_SECONDS = 5.0
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def normal(fingerprint: str) -> str:
-    """A SHA-256 fingerprint as Proxmox VE shows it, 'AA:BB:…'. Raises InvalidSpec."""
-    digits = re.sub(r"[:\s]", "", str(fingerprint)).lower().removeprefix("sha256")
-    if not _SHA256.fullmatch(digits):
-        raise InvalidSpec(message="A fingerprint is the SHA-256 of a certificate: 32 pairs of hexadecimal digits.")
-    return ":".join(digits[place : place + 2] for place in range(0, 64, 2)).upper()
 
 
 def of_der(der: bytes) -> str:
-    return normal(hashlib.sha256(der).hexdigest())
+    return notation.fingerprint(hashlib.sha256(der).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,7 @@ class Trust:
                 raise InvalidSpec(message="The certificate of the cluster's authority (PEM) is missing.")
             return cls(CA, ca=str(config["ca"]))
         if mode == FINGERPRINT:
-            allowed = tuple(normal(fingerprint) for fingerprint in config.get("fingerprints") or ())
+            allowed = tuple(notation.fingerprint(fingerprint) for fingerprint in config.get("fingerprints") or ())
             if not allowed:
                 raise InvalidSpec(message="The fingerprint of the cluster's certificate is missing.")
             return cls(FINGERPRINT, fingerprints=allowed)

@@ -6,6 +6,7 @@ import ssl
 
 import pytest
 
+from machines.providers import notation
 from machines.providers.errors import InvalidSpec, Unreachable
 from machines.providers.proxmox import tls
 from machines.providers.proxmox.breakers import Breakers
@@ -17,17 +18,17 @@ def der_of(cluster):
 
 @pytest.mark.parametrize("written", ["ab" * 32, "AB:" * 31 + "AB", "sha256 " + "AB " * 32])
 def test_fingerprints_are_known_however_they_are_written(written):
-    assert tls.normal(written) == "AB:" * 31 + "AB"
+    assert notation.fingerprint(written) == "AB:" * 31 + "AB"
 
 
 @pytest.mark.parametrize("written", ["", "ab" * 20, "zz" * 32, "ab" * 33])
 def test_what_is_no_sha256_is_refused(written):
     with pytest.raises(InvalidSpec, match="SHA-256"):
-        tls.normal(written)
+        notation.fingerprint(written)
 
 
 def test_the_fingerprint_can_be_fetched(cluster):
-    assert tls.fingerprint_of("127.0.0.1", cluster.port) == tls.normal(cluster.fingerprint)
+    assert tls.fingerprint_of("127.0.0.1", cluster.port) == notation.fingerprint(cluster.fingerprint)
 
 
 def test_fetching_it_sends_no_request(cluster):
@@ -55,8 +56,8 @@ def test_a_changed_certificate_is_refused_before_anything_is_sent(connect, clust
     cluster.control.reset_calls()
     with pytest.raises(Unreachable) as refused:
         client.post("nodes/pve1/qemu/9000/clone", newid=100001)
-    assert tls.normal(second) in refused.value.message
-    assert tls.normal(cluster.fingerprint) in refused.value.message
+    assert notation.fingerprint(second) in refused.value.message
+    assert notation.fingerprint(cluster.fingerprint) in refused.value.message
     assert cluster.control.calls() == {}
 
 
