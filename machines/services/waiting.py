@@ -100,6 +100,7 @@ def _write(back: list[tuple[Operation, dict[str, Any]]], further: list[Operation
         publish(*sorted({topic for operation in (*(operation for operation, _word in same), *further) for topic in operation_topics(operation)}))
         if called:
             dispatch.ring()
+            dispatch.ring()  # one worker looks at them, another takes what they made room for
     return called
 
 
