@@ -228,9 +228,7 @@ def test_an_old_connection_is_not_used_for_a_write(connect, cluster, monkeypatch
 
 def test_a_refusal_is_an_error_of_ours(connect, cluster):
     client = connect()
-    cluster.control.fault(
-        "POST", CLONE, status=500, message="can't lock file '/var/lock/pve-manager/pve-storage-shared' - got timeout"
-    )
+    cluster.control.fault("POST", CLONE, status=500, message="can't lock file '/var/lock/pve-manager/pve-storage-shared' - got timeout")
     with pytest.raises(Overloaded):
         clone(client, 100001)
     cluster.control.fault("POST", CLONE, status=500, message="VM is locked (backup)")
