@@ -50,8 +50,10 @@ def is_stale(cluster: Cluster, now: datetime | None = None) -> bool:
 
 
 def is_silent(machine: Machine) -> bool:
-    """The cluster answers and knows nothing of this machine's power: its node does not answer."""
-    return machine.state in (State.RUNNING, State.STOPPED) and machine.power == Power.UNKNOWN and machine.seen_at is not None
+    """The cluster answers and knows nothing of this machine's power: its node does not answer. Of one that moved a
+    moment ago nothing may be told yet."""
+    settled = machine.state in (State.RUNNING, State.STOPPED) and timezone.now() - machine.state_since > STALE_AFTER
+    return settled and machine.power == Power.UNKNOWN and machine.seen_at is not None
 
 
 def shown(machine: Machine) -> Shown:

@@ -1,5 +1,7 @@
 """Every page of the machines app in every state a machine can be in, whole and as a fragment."""
 
+from datetime import timedelta
+
 import pytest
 from django.urls import reverse
 from django.utils import timezone
@@ -143,6 +145,8 @@ def test_what_loses_something_asks_first(client, owner, word, lost):
 
 def test_a_machine_whose_node_does_not_answer_is_last_seen_as_it_was(client, owner):
     machine = make_machine(owner=owner, state=State.RUNNING, power="unknown", seen_at=timezone.now(), node="pve1")
+    assert "Last seen on" not in client.get(page(machine)).content.decode()  # of a new one nothing is told yet
+    Machine.objects.update(state_since=timezone.now() - timedelta(minutes=1))
     Cluster.objects.update(reachable=True, seen_at=timezone.now())
     for url in (page(machine), reverse("machines:mine")):
         text = client.get(url, **HTMX).content.decode()
