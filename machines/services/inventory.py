@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 AT_ONCE = 200  # rows written in one transaction, so that nobody waits long for the next
 ORPHANS_TOLD = 50
 GUESTS_TOLD = 1000
+MOST = 2**31 - 1
 
 
 def look(cluster: Cluster, provider: Provider) -> Inventory:
@@ -51,7 +52,7 @@ def apply(cluster: Cluster, inventory: Inventory, *, began: datetime) -> reconci
             "sighting": alarm.sighting,
             "needed": alarm.needed,
         }
-    disk = {"disk_free_gib": inventory.disk.free_gib, "disk_total_gib": inventory.disk.total_gib} if inventory.disk else {}
+    disk = {"disk_free_gib": _figure(inventory.disk.free_gib), "disk_total_gib": _figure(inventory.disk.total_gib)} if inventory.disk else {}
     _note(cluster, reachable=True, problem=problem, seen_at=began, orphans=_orphans(cluster, plan), taken=_taken(cluster, inventory), **disk)
     return plan
 
@@ -122,10 +123,10 @@ def _write_nodes(cluster: Cluster, inventory: Inventory) -> None:
     for seen in inventory.nodes:
         columns = {
             "online": seen.online,
-            "cores": seen.cores,
-            "memory_total_mib": seen.memory_total_mib,
+            "cores": _figure(seen.cores),
+            "memory_total_mib": _figure(seen.memory_total_mib),
             # In steps: what changes with every breath of a host is not worth a write a second.
-            "memory_free_mib": seen.memory_free_mib // 256 * 256,
+            "memory_free_mib": _figure(seen.memory_free_mib) // 256 * 256,
         }
         node = before.pop(seen.name, None)
         if node is None:
@@ -135,6 +136,11 @@ def _write_nodes(cluster: Cluster, inventory: Inventory) -> None:
     for node in before.values():
         if node.online:
             Node.objects.filter(pk=node.pk).update(online=False)
+
+
+def _figure(told: int) -> int:
+    """What a database takes: a cluster may say anything."""
+    return min(max(told, 0), MOST)
 
 
 def _write_guests(cluster: Cluster, inventory: Inventory) -> None:

@@ -9,7 +9,7 @@ from django_q.models import OrmQ
 from machines.lifecycle import State
 from machines.models import Change, Cluster, Machine
 from machines.providers.errors import Unreachable
-from machines.providers.types import Endpoint, Inventory, MachineIdentity, NodeInfo, Power
+from machines.providers.types import DiskInfo, Endpoint, Inventory, MachineIdentity, NodeInfo, Power
 from machines.services import catalog, gateway, inventory
 from machines.services.reconcile import UNUSUAL_SIGHTINGS
 from tests.factories import make_machine, make_operation
@@ -162,6 +162,13 @@ def test_addresses_and_nodes_are_kept_as_seen(cluster, world, provider):
     inventory.apply(cluster, Inventory((), ()), began=timezone.now())
     node = cluster.nodes.get()
     assert (node.name, node.online, node.memory_free_mib) == ("node1", False, 768)
+
+
+def test_figures_that_no_host_has_are_written_as_far_as_they_go(cluster):
+    told = Inventory((), (NodeInfo("node1", True, -1, 1 << 60, 1 << 60),), disk=DiskInfo(1 << 60, 1 << 60))
+    inventory.apply(cluster, told, began=timezone.now())
+    node = cluster.nodes.get()
+    assert node.cores == 0 and node.memory_total_mib == cluster.__class__.objects.get().disk_free_gib == 2**31 - 1
 
 
 def test_templates_come_and_go_but_their_rows_stay(cluster, world, provider):
