@@ -16,7 +16,7 @@ from .resources import lines
 
 LISTED = 500  # of one node at most; those beyond are asked for one by one
 POLL_SECONDS = 3.0  # that one node is waited for
-FEW = 2  # tasks of a node that are cheaper to ask for than to list
+FEW = 1  # tasks of a node that are cheaper to ask for than to list
 MAKING = ("qmclone", "vzclone", "qmcreate", "vzcreate", "qmrestore", "vzrestore")
 OF_MANY = ("vzdump", "migrateall", "startall", "stopall", "suspendall")
 CONSOLES = ("vncproxy", "termproxy", "spiceproxy")  # as long as somebody looks at it
