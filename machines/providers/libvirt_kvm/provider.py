@@ -25,7 +25,6 @@ from machines.providers.errors import Busy, ProviderError, TaskFailed, Unreachab
 from machines.providers.types import (
     Capabilities,
     Check,
-    DiskInfo,
     Inventory,
     MachineIdentity,
     MachineSpec,
@@ -49,7 +48,7 @@ from .cluster import require_sizes, seed_image
 from .domain import Label
 from .errors_map import Taken, taken_port, translate
 from .guests import LibvirtGuests, forwards
-from .storage import BASELINE, disk_name, template_ref
+from .storage import BASELINE, disk_name, disk_of, template_ref
 
 PORT_ATTEMPTS = 10
 LABEL_SECONDS = 10.0  # how long a label read by the inventory is believed
@@ -111,15 +110,9 @@ class LibvirtProvider(LibvirtGuests):
                 memory_total_mib=memory.get("total", 0) // 1024,
                 memory_free_mib=available // 1024,
             )
-            return Inventory(machines=tuple(machines), nodes=(node,), disk=self._disk(raw))
+            return Inventory(machines=tuple(machines), nodes=(node,), disk=disk_of(raw, self._pool))
 
         return self._connection.call(look)
-
-    def _disk(self, raw: Any) -> DiskInfo | None:
-        try:
-            return self._storage(raw).disk()
-        except (libvirt.libvirtError, ProviderError):  # machines are seen without their pool, too
-            return None
 
     def _observe(self, dom: Any, state: int) -> ObservedMachine:
         ref = dom.UUIDString()

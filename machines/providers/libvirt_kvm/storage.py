@@ -209,11 +209,6 @@ class Storage:
     def free_mib(self) -> int:
         return int(self.pool.info()[3] // MIB)
 
-    def disk(self) -> DiskInfo:
-        """As of the last refresh of the pool."""
-        _state, total, _used, free = self.pool.info()
-        return DiskInfo(free // GIB, total // GIB)
-
     def _disk(self, ref: str) -> Any:
         """The disk's volume, known to libvirt as the qcow2 that it is. Raises Incomplete, Busy."""
         volume, there = _find_qcow2(self.pool, disk_name(ref))
@@ -264,6 +259,15 @@ def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
     if done.returncode:
         raise TaskFailed(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def disk_of(raw: Any, pool: str) -> DiskInfo | None:
+    """As of the last refresh of the pool; None where it is not there, or not started. Starts nothing."""
+    try:
+        _state, total, _used, free = raw.storagePoolLookupByName(pool).info()
+    except libvirt.libvirtError:
+        return None
+    return DiskInfo(free // GIB, total // GIB) if total else None
 
 
 def _pool(raw: Any, name: str, path: str) -> Any:
