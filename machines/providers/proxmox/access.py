@@ -13,7 +13,7 @@ from machines.providers.types import Check
 
 from .answers import clean
 from .client import Client, SecondFactorWanted, Ticket
-from .configs import numbers
+from .configs import numbers, storage_of
 from .containers import BRIDGE
 from .resources import lines
 from .tls import CA, FINGERPRINT, fingerprint_of
@@ -297,8 +297,7 @@ def _command(client: Client, need: Need) -> str:
 
 def _storages(config: Mapping[str, Any]) -> Iterator[str]:
     for name, value in config.items():
-        storage, colon, _ = str(value).split(",")[0].partition(":")
-        if _DISK.fullmatch(name) and colon and not storage.startswith("/"):
+        if _DISK.fullmatch(name) and (storage := storage_of(value)):
             yield storage
 
 
