@@ -1,7 +1,7 @@
 """A cluster of the fake kind and what drives the engine against it."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -9,10 +9,13 @@ from machines.lifecycle import State
 from machines.models import Cluster, Machine, Operation
 from machines.providers import registry
 from machines.providers.errors import ProviderError
+from machines.providers.proxmox import client
+from machines.providers.proxmox.breakers import Breakers
 from machines.providers.types import Power
-from machines.services import executor, gateway, leases, requests, sweep, waiting
+from machines.services import catalog, executor, gateway, leases, requests, sweep, waiting
 from tests.factories import make_cluster, make_machine, make_template
 from tests.machines.providers import fakes
+from tests.proxmox.running import running_cluster
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +86,20 @@ def carry_on(cluster) -> Callable[..., Operation]:
         return operation
 
     return run
+
+
+@pytest.fixture
+def pve():
+    """A fake Proxmox VE cluster on which all is done at once."""
+    with running_cluster(time_scale=0) as pve:
+        yield pve
+
+
+@pytest.fixture
+def row(db, pve, monkeypatch) -> Iterator[Cluster]:
+    """The row of `pve`, with its templates; nothing is known yet of which of its endpoints answer."""
+    monkeypatch.setattr(client, "shared_breakers", Breakers())
+    row = make_cluster("rack", kind="proxmox", config=pve.config(), secret=pve.token_secret)
+    catalog.sync_templates(row)
+    yield row
+    gateway.close_providers()

@@ -13,14 +13,12 @@ from machines.lifecycle import State
 from machines.models import BurnedRef, Cluster, Machine, Operation, OperationState
 from machines.providers.errors import ProviderError
 from machines.providers.proxmox import ProxmoxProvider
-from machines.providers.proxmox import client as client_module
-from machines.providers.proxmox.breakers import Breakers
 from machines.providers.types import ProviderSettings
-from machines.services import adoption, catalog, executor, gateway, requests, sweep, waiting
-from tests.factories import make_cluster, make_user
+from machines.services import adoption, executor, requests, sweep, waiting
+from tests.factories import make_user
 from tests.machines.providers.lab import until
 from tests.proxmox.fake.scene import POOL_PRIVILEGES
-from tests.proxmox.running import RunningCluster, running_cluster
+from tests.proxmox.running import RunningCluster
 
 pytest.importorskip("fakepve")
 pytestmark = pytest.mark.django_db
@@ -28,21 +26,6 @@ pytestmark = pytest.mark.django_db
 ROUNDS = 100
 CLONE = "/nodes/{node}/qemu/{vmid}/clone"
 TOKEN = "labportal@pve!portal"
-
-
-@pytest.fixture
-def pve():
-    with running_cluster(time_scale=0) as pve:
-        yield pve
-
-
-@pytest.fixture
-def row(pve: RunningCluster, monkeypatch):
-    monkeypatch.setattr(client_module, "shared_breakers", Breakers())
-    row = make_cluster("rack", kind="proxmox", config=pve.config(), secret=pve.token_secret)
-    catalog.sync_templates(row)
-    yield row
-    gateway.close_providers()
 
 
 @pytest.fixture
