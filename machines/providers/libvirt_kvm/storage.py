@@ -264,10 +264,11 @@ def _run(*command: str) -> None:
 def disk_of(raw: Any, pool: str) -> DiskInfo | None:
     """As of the last refresh of the pool; None where it is not there, or not started. Starts nothing."""
     try:
-        _state, total, _used, free = raw.storagePoolLookupByName(pool).info()
+        found = raw.storagePoolLookupByName(pool)
+        _state, total, _used, free = found.info()
+        return DiskInfo(free // GIB, total // GIB) if found.isActive() else None  # one that is stopped tells what it last had
     except libvirt.libvirtError:
         return None
-    return DiskInfo(free // GIB, total // GIB) if total else None
 
 
 def _pool(raw: Any, name: str, path: str) -> Any:

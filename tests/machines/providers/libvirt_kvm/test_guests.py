@@ -198,6 +198,17 @@ def test_a_full_pool_gets_no_new_machine(lab: Lab, monkeypatch: pytest.MonkeyPat
     assert lab.find(made).presence is Presence.ABSENT
 
 
+def test_a_look_says_what_the_pool_has_and_starts_none(lab: Lab, hypervisor: Hypervisor, raw: "libvirt.virConnect") -> None:
+    disk = lab.provider.inventory().disk
+    assert disk and 0 < disk.free_gib <= disk.total_gib
+    (pool,) = raw.listAllStoragePools(0)
+    pool.destroy()  # in libvirt's words: stop
+    try:
+        assert lab.provider.inventory().disk is None and not pool.isActive()
+    finally:
+        pool.create(0)
+
+
 @pytest.mark.parametrize("linked", [True, False])
 def test_a_disk_smaller_than_the_template(lab: Lab, tmp_path: Path, linked: bool) -> None:
     path = tmp_path / "large.qcow2"
