@@ -1,0 +1,33 @@
+"""Whom systems outside the portal take a person for."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .person import Role, User
+
+DIRECTORY = "directory"  # source of those of the university directory; those of single sign-on are "sso:<provider>"
+
+
+class Identity(models.Model):
+    """An account outside the portal that somebody signs in with. It is known by `uid`, which its own system never
+    changes and never gives to another (entryUUID, objectGUID, `sub`): no name or address that is typed or claimed
+    leads to a person who was not made, or linked by themselves, for that identity."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="identities", verbose_name=_("person"))
+    source = models.CharField(_("source"), max_length=60)
+    uid = models.CharField(_("stable id"), max_length=255)
+    name = models.CharField(_("name there"), max_length=255, blank=True)  # what is typed; may change
+    dn = models.TextField(_("distinguished name"), blank=True, default="")  # of the directory's; changes when the entry moves
+    groups = models.JSONField(_("groups"), default=list, blank=True)  # as last read
+    role_given = models.CharField(_("role given"), max_length=10, choices=Role.choices, blank=True, default="")  # "": it gave none, so it takes none
+    seen_at = models.DateTimeField(_("last seen"), null=True, blank=True)
+    missing_since = models.DateTimeField(_("gone since"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["source", "name"]
+        verbose_name = _("identity")
+        verbose_name_plural = _("identities")
+        constraints = [models.UniqueConstraint(fields=["source", "uid"], name="identity_once")]
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.name or self.uid}"

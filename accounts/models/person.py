@@ -1,0 +1,78 @@
+"""People, and what their role brings with it."""
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Role(models.TextChoices):
+    STUDENT = "student", _("Student")
+    TEACHER = "teacher", _("Teacher")
+    STAFF = "staff", _("Staff")
+
+
+class People(UserManager["User"]):
+    def create_superuser(self, username: str, email: str | None = None, password: str | None = None, **fields: Any) -> "User":
+        """A superuser counts as staff."""
+        return super().create_superuser(username, email, password, **{"role": Role.STAFF, **fields})
+
+
+class User(AbstractUser):
+    """A person. `role` decides what the portal offers; `is_staff` (Django's) opens the admin
+    and follows the role, see `accounts.services.roles`."""
+
+    role = models.CharField(_("role"), max_length=10, choices=Role.choices, default=Role.STUDENT)
+    keyboard = models.CharField(_("keyboard layout"), max_length=16, default="us", help_text=_("Used in new machines and in consoles."))
+    language = models.CharField(_("language"), max_length=10, blank=True, default="", help_text=_("Empty: as the browser says."))
+    time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="", help_text=_("Empty: as the portal has it."))
+
+    mail_decisions = models.BooleanField(_("mail about my requests"), default=True)
+    mail_reminders = models.BooleanField(_("mail before a machine's last day"), default=True)
+    mail_staff = models.BooleanField(_("mail about requests to decide"), default=True)  # to staff alone
+
+    # What this person may have outside classes; None: as their role has it.
+    max_machines = models.PositiveIntegerField(_("machines at most"), null=True, blank=True)
+    max_cores = models.PositiveIntegerField(_("processor cores at most"), null=True, blank=True)
+    max_memory_mib = models.PositiveIntegerField(_("memory at most, MiB"), null=True, blank=True)
+
+    removal_asked_at = models.DateTimeField(_("asked to be removed"), null=True, blank=True)
+
+    objects: ClassVar[People] = People()
+
+    @property
+    def teaches(self) -> bool:
+        return self.is_active and (self.role in (Role.TEACHER, Role.STAFF) or self.is_superuser)
+
+    @property
+    def runs_portal(self) -> bool:
+        return self.is_active and (self.role == Role.STAFF or self.is_superuser)
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        """Staff may do in the admin whatever it offers; what it must not offer, the admin withholds."""
+        return self.runs_portal or super().has_perm(perm, obj)
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return self.runs_portal or super().has_module_perms(app_label)
+
+    def __str__(self) -> str:
+        return self.get_full_name() or self.username
+
+
+class RolePolicy(models.Model):
+    """What staff decided for everybody of one role. A role without a row has no limit and needs no second factor."""
+
+    role = models.CharField(_("role"), max_length=10, choices=Role.choices, unique=True)
+    second_factor = models.BooleanField(_("second factor required"), default=False)
+    max_machines = models.PositiveIntegerField(_("machines at most"), null=True, blank=True, help_text=_("Outside classes. Empty: no limit."))
+    max_cores = models.PositiveIntegerField(_("processor cores at most"), null=True, blank=True)
+    max_memory_mib = models.PositiveIntegerField(_("memory at most, MiB"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["role"]
+        verbose_name = _("rules of a role")
+        verbose_name_plural = _("rules of roles")
+
+    def __str__(self) -> str:
+        return self.get_role_display()
