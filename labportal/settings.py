@@ -155,8 +155,7 @@ CACHES = {
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
-    "allauth.account.auth_backends.AuthenticationBackend",
+    "accounts.backends.LocalBackend",
     "machines.realm.RealmBackend",
 ]
 PASSWORD_HASHERS = ["accounts.hashers.PBKDF2InTurn"]
