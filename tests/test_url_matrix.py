@@ -122,6 +122,7 @@ MATRIX: dict[str, Row] = {
     "classes:join": Row((OK, SEE_OTHER, OK, OK, OK, OK), (LOGIN, *[SEE_OTHER] * 5), lambda world: [link_token(world.invite)]),
     # -- people
     "accounts:profile": Row(SIGNED_IN, SIGNED_IN),
+    "usersessions_list": Row(SIGNED_IN, (LOGIN, *[SEE_OTHER] * 5)),
     "account_login": Row(DOORS, DOORS),
     "account_signup": Row(DOORS, DOORS),
     "account_logout": Row((SEE_OTHER, OK, OK, OK, OK, OK), SEE_OTHER),
