@@ -2,11 +2,11 @@
 # One image for web, worker and watcher; compose.yaml starts one of each.
 
 FROM python:3.12-slim-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev pkg-config libvirt-dev && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev pkg-config libvirt-dev libldap-dev libsasl2-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/labportal
 RUN python -m venv .venv
 COPY requirements requirements
-RUN .venv/bin/pip install --no-cache-dir --require-hashes -r requirements/base.txt && .venv/bin/pip install --no-cache-dir --require-hashes -r requirements/libvirt.txt
+RUN for lock in base libvirt ldap saml; do .venv/bin/pip install --no-cache-dir --require-hashes -r requirements/$lock.txt || exit 1; done
 COPY . .
 # The front end: packages by npm's lock file (Node itself comes from PyPI), then every static file under its hashed name.
 # The settings given here are for this step alone; none of them ends up in the image.
@@ -15,8 +15,8 @@ RUN .venv/bin/python bin/assets && rm -rf .cache node_modules \
        STATIC_ROOT=/opt/labportal/staticfiles .venv/bin/python manage.py collectstatic --noinput
 
 FROM python:3.12-slim-bookworm
-# libvirt0 is the client library; no compiler and no headers here.
-RUN apt-get update && apt-get install -y --no-install-recommends libvirt0 && rm -rf /var/lib/apt/lists/* \
+# The client libraries of libvirt and of directories; no compiler and no headers here.
+RUN apt-get update && apt-get install -y --no-install-recommends libvirt0 libldap-2.5-0 libsasl2-2 && rm -rf /var/lib/apt/lists/* \
     && useradd --system --create-home --home-dir /var/lib/labportal --shell /usr/sbin/nologin labportal
 COPY --from=build /opt/labportal /opt/labportal
 WORKDIR /opt/labportal

@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 
 from tests.chromium import chromium as open_chromium
+from tests.slapd import planted_slapd
 from tests.web import WebProcess, manage
 
 # Before any test module imports them.
@@ -58,3 +59,17 @@ def portal(file_database, collected, tmp_path):
 def chromium():
     with open_chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def still_slapd():
+    """The university's directory, for tests that change nothing of it."""
+    with planted_slapd() as server:
+        yield server
+
+
+@pytest.fixture
+def slapd():
+    """A directory of the test's own: to change, to stop, to start again."""
+    with planted_slapd() as server:
+        yield server

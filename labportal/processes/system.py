@@ -29,6 +29,8 @@ HYPERVISOR_PACKAGES = (
     "libc6-dev",
     "e2fsprogs",  # the golden image's file system
 )
+# python-ldap has no wheels either.
+DIRECTORY_PACKAGES = ("libldap-dev", "libsasl2-dev", "gcc", "libc6-dev")
 # A package of its own from Debian 13 on; before, and in Ubuntu 24.04, libvirt-daemon brings it.
 STORAGE_DRIVER = Path("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_storage.so")
 STORAGE_PACKAGE = "libvirt-daemon-driver-storage"
