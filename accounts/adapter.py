@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from allauth.account.adapter import DefaultAccountAdapter, get_adapter
 from django.conf import settings
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 from django.urls import reverse
@@ -17,8 +17,11 @@ from .models import User
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """Where the request came from, with as many proxies trusted as the settings say."""
-    return get_adapter(request).get_client_ip(request) or None
+    """Where the request came from, with as many proxies trusted as the settings say; None where it is not known."""
+    try:
+        return get_adapter(request).get_client_ip(request) or None
+    except PermissionDenied:
+        return None
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
@@ -37,7 +40,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
 
     def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
         response: HttpResponse = super().post_login(request, user, **kwargs)
-        audit.record("user.signed_in", acting_user=user, target=user, address=address_of(request))
+        audit.record("user.signed_in", acting_user=user, target=user)
         return response
 
     def clean_username(self, username: str, shallow: bool = False) -> str:
@@ -55,5 +58,5 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         saved: User = super().save_user(request, user, form, commit=commit)
         if commit:
-            audit.record("user.signed_up", acting_user=saved, target=saved, address=address_of(request))
+            audit.record("user.signed_up", acting_user=saved, target=saved)
         return saved

@@ -153,8 +153,7 @@ async def _redeem(scope: Scope, token: str, kind: ConsoleKind) -> ConsoleTicket:
     user = scope["user"]
     if not user.is_authenticated:
         raise tickets.refusal("signed_out")
-    address = scope["client"][0] if scope.get("client") else None
-    ticket: ConsoleTicket = await database_sync_to_async(tickets.redeem)(token, user=user, kind=kind, address=address)
+    ticket: ConsoleTicket = await database_sync_to_async(tickets.redeem)(token, user=user, kind=kind)
     return ticket
 
 

@@ -92,6 +92,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "labportal.middleware.FeaturePolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "accounts.middleware.Origin",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",

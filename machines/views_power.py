@@ -27,7 +27,6 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
-from accounts.adapter import address_of
 from accounts.http import by_htmx, person
 from accounts.models import User
 from machines.models import Machine
@@ -224,7 +223,7 @@ def resize(request: HttpRequest, key: UUID) -> HttpResponse:
 def credentials(request: HttpRequest, key: UUID) -> HttpResponse:
     """The password, for half a minute. Every look is recorded."""
     machine = _machine(request, key)
-    sign_in = reveal(machine, acting_user=person(request), address=address_of(request))
+    sign_in = reveal(machine, acting_user=person(request))
     context = {"machine": machine, "sign_in": sign_in, "seconds": 30}
     return render(request, "machines/_sign_in.html" if by_htmx(request) else "machines/sign_in.html", context)
 

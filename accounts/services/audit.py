@@ -1,10 +1,47 @@
-"""The only writer of the record."""
+"""The only writer of the record, and what it knows of where a request came from.
 
+The edge says once, with `origin` and `add_to_origin`, from where something is asked; what is
+recorded meanwhile, in threads of the same request too, holds it without being passed it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import models
 
-from accounts.models import AuditEntry, User
+from accounts.models import ApiToken, AuditEntry, User
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """From where something is asked: the address of the computer, the token of a request to the
+    API, the member of staff who looks at the portal as somebody else."""
+
+    address: str | None = None
+    token: ApiToken | None = None
+    viewed_by: User | None = None
+
+
+_NOWHERE = Origin()
+_origin: ContextVar[Origin] = ContextVar("origin", default=_NOWHERE)
+
+
+@contextmanager
+def origin(*, address: str | None) -> Iterator[None]:
+    """What is asked within came from this address, and of nothing before it."""
+    before = _origin.set(Origin(address=address))
+    try:
+        yield
+    finally:
+        _origin.reset(before)
+
+
+def add_to_origin(**known: Any) -> None:
+    """What is learnt of the origin later than its address: `token`, `viewed_by`."""
+    _origin.set(replace(_origin.get(), **known))
 
 
 def record(
@@ -14,10 +51,14 @@ def record(
     target: models.Model | None = None,
     target_name: str = "",
     outcome: str = "ok",
-    address: str | None = None,
     **data: Any,
 ) -> AuditEntry:
     """Write one line. Call it inside the transaction of the change. Never pass a secret."""
+    where = _origin.get()
+    if where.token is not None:
+        data |= {"token": str(where.token.key), "token_name": where.token.name}
+    if where.viewed_by is not None:
+        data["viewed_by"] = where.viewed_by.get_username()
     return AuditEntry.objects.create(
         action=action,
         actor=acting_user,
@@ -26,6 +67,6 @@ def record(
         object_id=str(getattr(target, "key", None) or target.pk) if target else "",
         object_name=(target_name or (str(target) if target else ""))[:200],
         outcome=outcome,
-        address=address,
+        address=where.address,
         data=data,
     )

@@ -61,7 +61,7 @@ def issue(*, acting_user: User, machine: Machine, kind: ConsoleKind, view_only: 
     return Issued(token, ticket.expires_at)
 
 
-def redeem(token: str, *, user: User, kind: ConsoleKind, address: str | None = None) -> ConsoleTicket:
+def redeem(token: str, *, user: User, kind: ConsoleKind) -> ConsoleTicket:
     """Use the ticket up and open the record of the console. One of many that try at once succeeds.
     Raises Refused: ticket (unknown, used, expired, of somebody else, of another kind), revoked,
     machine_off, no_terminal."""
@@ -74,7 +74,7 @@ def redeem(token: str, *, user: User, kind: ConsoleKind, address: str | None = N
         code = _standing(ticket)
         if code:
             ConsoleTicket.objects.filter(pk=ticket.pk).update(ended_at=now, ending=code)
-        record("console.open", acting_user=user, target=ticket.machine, outcome=code or "ok", address=address, kind=str(kind), view_only=ticket.view_only)
+        record("console.open", acting_user=user, target=ticket.machine, outcome=code or "ok", kind=str(kind), view_only=ticket.view_only)
     if code:
         raise refusal(code)
     return ticket

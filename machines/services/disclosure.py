@@ -15,8 +15,8 @@ class SignIn:
     password: str = field(repr=False)
 
 
-def reveal(machine: Machine, *, acting_user: User, address: str | None = None) -> SignIn:
-    """What signs in on the machine. `address` is where the person is, for the record."""
+def reveal(machine: Machine, *, acting_user: User) -> SignIn:
+    """What signs in on the machine. That it was shown is recorded."""
     with transaction.atomic():
-        audit.record("machine.credentials", acting_user=acting_user, target=machine, address=address)
+        audit.record("machine.credentials", acting_user=acting_user, target=machine)
     return SignIn(machine.username, machine.password)

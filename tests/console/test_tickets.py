@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from accounts.presence import Visit
+from accounts.services import audit
 from console.models import ConsoleTicket
 from console.services import tickets
 from machines.lifecycle import State
@@ -56,7 +57,8 @@ def refused(code, call, *args, **options):
 
 
 def test_a_ticket_opens_the_console_it_was_made_for(ada, machine):
-    ticket = tickets.redeem(issue(ada, machine, view_only=True), user=ada, kind=SCREEN, address="192.0.2.7")
+    with audit.origin(address="192.0.2.7"):
+        ticket = tickets.redeem(issue(ada, machine, view_only=True), user=ada, kind=SCREEN)
     assert (ticket.machine, ticket.user, ticket.view_only) == (machine, ada, True)
     entry = AuditEntry.objects.get(action="console.open")
     assert (entry.actor, entry.object_id, entry.address, entry.outcome) == (ada, str(machine.key), "192.0.2.7", "ok")
