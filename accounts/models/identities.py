@@ -18,10 +18,12 @@ class Identity(models.Model):
     uid = models.CharField(_("stable id"), max_length=255)
     name = models.CharField(_("name there"), max_length=255, blank=True)  # what is typed; may change
     dn = models.TextField(_("distinguished name"), blank=True, default="")  # of the directory's; changes when the entry moves
+    email = models.EmailField(_("e-mail address"), blank=True, default="")  # as last told; the person's own may be another
     groups = models.JSONField(_("groups"), default=list, blank=True)  # as last read
     role_given = models.CharField(_("role given"), max_length=10, choices=Role.choices, blank=True, default="")  # "": it gave none, so it takes none
     seen_at = models.DateTimeField(_("last seen"), null=True, blank=True)
     missing_since = models.DateTimeField(_("gone since"), null=True, blank=True)
+    closed_at = models.DateTimeField(_("closed"), null=True, blank=True)  # the person was deactivated because of this identity, and by nobody else
 
     class Meta:
         ordering = ["source", "name"]

@@ -41,3 +41,23 @@ def set_role(user: User, role: Role | str, *, acting_user: User | None) -> None:
         user.role, user.is_staff = role, role == Role.STAFF
         user.save(update_fields=["role", "is_staff"])
         audit.record("user.role", acting_user=acting_user, target=user, before=before, after=role.value)
+
+
+def settle(user: User, *, given: Role | None, before: str) -> Role | str:
+    """Follow what the groups of another system give, now and `before` ("" for nothing); returns what to remember.
+
+    Only a change there changes the role here: what staff decide since stays decided, a role that was not given is not
+    taken, and a superuser stays staff. Whoever is given nothing any more becomes a student.
+    """
+    now = given or ""
+    if now == before:
+        return now
+    if given is None and user.role != before:
+        return ""
+    wanted = given or Role.STUDENT
+    if user.role != wanted:
+        try:
+            set_role(user, wanted, acting_user=None)
+        except RoleRefused:
+            return before
+    return now

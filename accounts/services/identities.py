@@ -1,0 +1,190 @@
+"""From an account outside the portal to a person: of the university directory, of single sign-on.
+
+An identity leads to the person it was made for and to nobody else. Names and addresses it tells of are hostile until
+they are settled here: a name that somebody has is not given again, and neither is an address.
+"""
+
+import logging
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from accounts.models import Identity, Role, User
+from accounts.signals import groups_read
+
+from . import audit, roles
+
+log = logging.getLogger(__name__)
+
+_NAMES_TRIED = 50
+_LONGEST, _LONGEST_ADDRESS = 150, 254  # of a user name, a first and a last name; of an e-mail address
+# Control characters, and letters that turn the direction of others round: they make a name read like another one.
+_HIDDEN = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+def settle(
+    source: str,
+    uid: str,
+    *,
+    name: str,
+    dn: str = "",
+    email: str = "",
+    email_verified: bool = True,
+    first_name: str = "",
+    last_name: str = "",
+    groups: Collection[str] = (),
+    role: Role | None,
+) -> User | None:
+    """The person with this identity, made at the first time, and brought up to date with what its system says now.
+    None: they are deactivated, unless that was done because the identity was gone, which it no longer is.
+
+    A new person gets a user name that is free; it stays when the name of the identity changes. `role` is what the
+    groups give, None if they give none, see `roles.settle`. An address that somebody else has is not taken.
+    """
+    identity = _identity(source, uid, name)
+    if identity is None:
+        return None
+    with transaction.atomic():
+        identity = Identity.objects.select_for_update(of=("self",)).select_related("user").get(pk=identity.pk)
+        user = identity.user
+        welcome_back(identity)
+        if not user.is_active:
+            return None
+        if name != identity.name:
+            audit.record("identity.renamed", acting_user=user, target=user, source=source, before=identity.name, after=name[:255])
+        _settle_address(identity, email, verified=email_verified)
+        _settle_names(user, first_name, last_name)
+        identity.name, identity.dn, identity.groups = name[:255], dn, sorted(groups)
+        identity.role_given = roles.settle(user, given=role, before=identity.role_given)
+        identity.seen_at = timezone.now()
+        identity.save()
+    tell_groups(user)
+    return user
+
+
+def welcome_back(identity: Identity) -> None:
+    """The identity is there. Opens the account of its person if it was closed because the identity was gone, and
+    leaves closed what staff closed. Saves the person, not the identity. Call it in a transaction that holds the identity."""
+    user = identity.user
+    if identity.closed_at is not None and not user.is_active:
+        user.is_active = True
+        user.save(update_fields=["is_active"])
+        audit.record("user.came_back", acting_user=None, target=user, source=identity.source)
+    identity.missing_since = identity.closed_at = None
+
+
+def tell_groups(user: User) -> None:
+    """Send what groups this person is in, by all their identities together: one that knows none takes nobody out of
+    those another knows. Outside a transaction: listeners lock rows of their own."""
+    known = user.identities.filter(missing_since=None).values_list("groups", flat=True)
+    groups_read.send_robust(sender=Identity, user=user, groups=frozenset(group for groups in known for group in groups))
+
+
+def has_outside_account(user: User) -> bool:
+    """Whether this person signs in with an account of a system outside the portal."""
+    return user.identities.exists()
+
+
+# -- the person --------------------------------------------------------------------------------
+
+
+def _identity(source: str, uid: str, name: str) -> Identity | None:
+    """The row of this identity. Of sign-ins at the same moment one makes it, and the others find it."""
+    same = Identity.objects.filter(source=source, uid=uid)
+    for username in _usernames(source, name):
+        if (known := same.first()) is not None:
+            return known
+        if User.objects.filter(username__iexact=username).exists():
+            continue
+        try:
+            with transaction.atomic():
+                user = User.objects.create_user(username)  # without a password: none of the portal's own opens it
+                identity = Identity.objects.create(user=user, source=source, uid=uid, name=name[:255])
+                audit.record("user.from_outside", acting_user=user, target=user, source=source, uid=uid, name=name[:255])
+                return identity
+        except IntegrityError:
+            continue  # somebody was quicker, with this identity or with this name
+    if (known := same.first()) is None:
+        log.error("%s: no user name is free for %r", source, name)
+    return known
+
+
+def _usernames(source: str, name: str) -> Iterator[str]:
+    """The name itself, then what tells it from others of that name. An @ is the portal's own mark for the latter."""
+    stem = re.sub(r"[^\w.+-]", "", User.normalize_username(name).partition("@")[0].lower())[: _LONGEST - 80] or "person"
+    system = source.rpartition(":")[2]
+    yield stem
+    yield f"{stem}@{system}"
+    for number in range(2, _NAMES_TRIED):
+        yield f"{stem}-{number}@{system}"
+
+
+def _settle_names(user: User, first_name: str, last_name: str) -> None:
+    """As the other system has them; what it does not know stays."""
+    told = {"first_name": _readable(first_name), "last_name": _readable(last_name)}
+    changed = {field: value for field, value in told.items() if value and value != getattr(user, field)}
+    for field, value in changed.items():
+        setattr(user, field, value)
+    if changed:
+        user.save(update_fields=list(changed))
+
+
+def _readable(name: str) -> str:
+    return name.translate(_HIDDEN).strip()[:_LONGEST]
+
+
+# -- the address -------------------------------------------------------------------------------
+
+
+def _settle_address(identity: Identity, told: str, *, verified: bool) -> None:
+    """Make the address the person's own, in place of the one told before. It is verified if the other system says
+    so: a mere claim gets no more than an unconfirmed address."""
+    user, email, before = identity.user, _address(told), identity.email
+    if not email:
+        return
+    identity.email = email
+    if _is_of_another(user, email, verified=verified):
+        if email != before:
+            audit.record("user.address", acting_user=user, target=user, outcome="taken", source=identity.source, email=email)
+        return
+    theirs = EmailAddress.objects.filter(user=user)
+    if before and before != email:
+        theirs.filter(email__iexact=before).delete()
+    row = theirs.filter(email__iexact=email).first() or EmailAddress(user=user, email=email)
+    changed: dict[str, Any] = {}
+    if verified and not row.verified:
+        changed["verified"] = True
+    if not row.primary and not theirs.filter(primary=True).exists():
+        changed["primary"] = True
+    if row.pk is None or changed:
+        for field, value in changed.items():
+            setattr(row, field, value)
+        row.save()
+        audit.record("user.address", acting_user=user, target=user, source=identity.source, email=email, verified=row.verified)
+    if row.primary and user.email != email:
+        user.email = email
+        user.save(update_fields=["email"])
+
+
+def _address(told: str) -> str:
+    email = told.strip().lower()
+    try:
+        validate_email(email)
+    except ValidationError:
+        return ""
+    return email if len(email) <= _LONGEST_ADDRESS else ""
+
+
+def _is_of_another(user: User, email: str, *, verified: bool) -> bool:
+    """Somebody else has shown that the address is theirs, or staff gave it to them. What somebody merely typed when
+    they signed up stands in the way of nobody but another claim."""
+    others = EmailAddress.objects.exclude(user=user).filter(email__iexact=email)
+    claimed = others.values("user")
+    given_by_staff = User.objects.exclude(pk=user.pk).filter(email__iexact=email).exclude(pk__in=claimed)
+    return (others.filter(verified=True) if verified else others).exists() or given_by_staff.exists()

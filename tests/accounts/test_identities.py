@@ -1,0 +1,287 @@
+"""From an account outside the portal to a person."""
+
+import threading
+
+import pytest
+from allauth.account.models import EmailAddress
+from django.db import connection, connections, transaction
+
+from accounts.models import DIRECTORY, AuditEntry, Identity, Role, User
+from accounts.services import identities, roles
+from accounts.services.identities import settle
+from accounts.signals import groups_read
+from tests.factories import make_user
+
+pytestmark = pytest.mark.django_db
+
+UID = "6d1f0f2e-0001"
+PEOPLE = 4  # at the same moment
+
+
+def come(uid=UID, name="bob", *, role=None, source=DIRECTORY, **told):
+    return settle(source, uid, name=name, role=role, **told)
+
+
+def addresses(user):
+    return set(EmailAddress.objects.filter(user=user).values_list("email", "verified", "primary"))
+
+
+def test_a_person_is_made_once_and_then_known_by_the_stable_id():
+    bob = come(email="Bob@Uni.test", first_name="Bob", last_name="Builder", groups=["cn=b", "cn=a"], dn="uid=bob,dc=uni")
+    assert (bob.username, bob.first_name, bob.last_name, bob.email, bob.role) == ("bob", "Bob", "Builder", "bob@uni.test", Role.STUDENT)
+    assert not bob.has_usable_password() and addresses(bob) == {("bob@uni.test", True, True)}
+    identity = bob.identities.get()
+    assert (identity.dn, identity.groups, identity.missing_since) == ("uid=bob,dc=uni", ["cn=a", "cn=b"], None) and identity.seen_at
+    assert come(email="bob@uni.test") == bob and User.objects.count() == 1
+    assert AuditEntry.objects.filter(action="user.from_outside").count() == 1
+
+
+def test_neither_a_name_nor_an_address_leads_to_an_account_that_is_there():
+    """Somebody signed up as bob, with Bob's address, and waits for the real Bob."""
+    squatter = make_user("Bob", email="bob@uni.test")
+    EmailAddress.objects.update(verified=False)
+    bob = come(email="bob@uni.test", role=Role.STAFF, groups=["cn=admins"])
+    assert bob != squatter and bob.username == "bob@directory"
+    squatter.refresh_from_db()
+    assert (squatter.role, squatter.is_staff, squatter.identities.count()) == (Role.STUDENT, False, 0)
+    assert addresses(bob) == {("bob@uni.test", True, True)}, "what is merely claimed keeps nobody from their own address"
+
+
+@pytest.mark.parametrize("held", ["confirmed", "given by staff"])
+def test_an_address_that_is_somebody_elses_is_not_taken(held):
+    root = make_user("root", email="boss@uni.test")
+    if held == "given by staff":
+        EmailAddress.objects.all().delete()
+    for _ in range(2):
+        bob = come(email="boss@uni.test")
+    assert bob != root and bob.email == "" and not addresses(bob)
+    entry = AuditEntry.objects.get(action="user.address")
+    assert entry.outcome == "taken" and entry.data["email"] == "boss@uni.test"
+
+
+def test_a_claimed_address_is_not_a_confirmed_one():
+    bob = come(source="sso:keycloak", email="bob@uni.test", email_verified=False)
+    assert addresses(bob) == {("bob@uni.test", False, True)}
+    EmailAddress.objects.filter(user=bob).update(verified=True)  # by the link that was mailed
+    come(source="sso:keycloak", email="bob@uni.test", email_verified=False)
+    assert addresses(bob) == {("bob@uni.test", True, True)}
+
+
+def test_a_claim_does_not_stand_beside_that_of_somebody_else():
+    make_user("other", email="bob@uni.test")
+    EmailAddress.objects.update(verified=False)
+    assert not addresses(come(source="sso:keycloak", email="bob@uni.test", email_verified=False))
+
+
+def test_a_new_address_takes_the_place_of_the_one_told_before_and_of_no_other():
+    bob = come(email="bob@uni.test")
+    EmailAddress.objects.create(user=bob, email="bob@home.test", verified=True)
+    bob = come(email="b.builder@uni.test")
+    assert addresses(bob) == {("b.builder@uni.test", True, True), ("bob@home.test", True, False)} and bob.email == "b.builder@uni.test"
+    EmailAddress.objects.get(email="bob@home.test").set_as_primary()
+    bob = come(email="bob@uni.test")
+    assert addresses(bob) == {("bob@uni.test", True, False), ("bob@home.test", True, True)} and bob.email == "bob@home.test"
+    come(email="")
+    assert bob.emailaddress_set.count() == 2
+
+
+@pytest.mark.parametrize("told", ["no address", "two@x.test, b@y.test", "x" * 250 + "@uni.test", "a@uni.test\r\nBcc: all@uni.test"])
+def test_what_is_no_address_is_none(told):
+    assert not addresses(come(email=told))
+
+
+@pytest.mark.parametrize(
+    ("told", "username"),
+    [
+        ("Bob", "bob"),
+        ("bob@uni.test", "bob"),
+        ("UNI\\bob", "unibob"),
+        ("bob builder", "bobbuilder"),
+        ("<script>", "script"),
+        ("\u202ebob\x00", "bob"),
+        ("日本", "日本"),
+        ("@", "person"),
+        ("", "person"),
+        ("b" * 300, "b" * 70),
+    ],
+)
+def test_a_user_name_is_made_of_any_name(told, username):
+    user = come(name=told)
+    assert user.username == username
+    user.full_clean(exclude=["password", "email", "first_name", "last_name"])
+
+
+def test_a_second_of_the_same_name_gets_another():
+    names = [come(uid=f"{number}", name="bob").username for number in range(4)]
+    names += [come(uid="x", name="bob@other.test", source="sso:keycloak").username]
+    assert names == ["bob", "bob@directory", "bob-2@directory", "bob-3@directory", "bob@keycloak"]
+
+
+def test_one_id_of_two_systems_is_two_people():
+    assert come(source=DIRECTORY) != come(source="sso:keycloak")
+
+
+def test_where_no_name_is_free_nobody_gets_in(monkeypatch, caplog):
+    monkeypatch.setattr(identities, "_NAMES_TRIED", 2)
+    for uid in "12":
+        come(uid=uid)
+    assert come(uid="3") is None and "no user name is free" in caplog.text
+
+
+def test_who_is_renamed_stays_the_person_and_keeps_the_user_name():
+    """Machines, logs and their own habits know the user name; the identity shows what is typed now."""
+    bob = come(name="bob", last_name="Builder")
+    again = come(name="bmason", last_name="Mason", dn="uid=bmason,ou=elsewhere")
+    assert again == bob and (again.username, again.last_name) == ("bob", "Mason")
+    identity = Identity.objects.get()
+    assert (identity.name, identity.dn) == ("bmason", "uid=bmason,ou=elsewhere")
+    entry = AuditEntry.objects.get(action="identity.renamed")
+    assert (entry.data["before"], entry.data["after"]) == ("bob", "bmason")
+    assert come(uid="new", name="bob") != bob
+
+
+def test_names_are_plain_and_short_and_what_is_not_told_stays():
+    bob = come(first_name="B\u202eob\n" + "x" * 300, last_name="Builder")
+    assert len(bob.first_name) == 150 and bob.first_name.startswith("Bobx")
+    assert come(last_name="").last_name == "Builder"
+
+
+def test_who_was_deactivated_stays_outside():
+    bob = come()
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    assert come(role=Role.STAFF, last_name="New") is None
+    bob.refresh_from_db()
+    assert not bob.is_active and (bob.role, bob.last_name) == (Role.STUDENT, "")
+
+
+def test_whom_the_directory_closed_comes_back_with_it():
+    bob = come()
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    Identity.objects.update(missing_since="2026-01-01T00:00Z", closed_at="2026-01-02T00:00Z")
+    assert come() == bob
+    identity = Identity.objects.get()
+    assert identity.user.is_active and identity.missing_since is None and identity.closed_at is None
+    assert AuditEntry.objects.filter(action="user.came_back").count() == 1
+
+
+# -- roles -------------------------------------------------------------------------------------
+
+
+def role_after(*given):
+    for role in given:
+        user = come(role=role)
+    user.refresh_from_db()
+    assert user.is_staff == (user.role == Role.STAFF)
+    return user.role
+
+
+@pytest.mark.parametrize(
+    ("given", "role"),
+    [
+        ([Role.TEACHER], Role.TEACHER),
+        ([Role.STAFF], Role.STAFF),
+        ([Role.TEACHER, Role.STAFF], Role.STAFF),
+        ([Role.STAFF, Role.TEACHER], Role.TEACHER),
+        ([Role.STAFF, None], Role.STUDENT),
+        ([None, Role.TEACHER], Role.TEACHER),
+        ([Role.TEACHER, None, None], Role.STUDENT),
+    ],
+)
+def test_the_role_follows_the_groups(given, role):
+    assert role_after(*given) == role
+
+
+def test_what_was_not_given_is_not_taken():
+    bob = come()
+    roles.set_role(bob, Role.TEACHER, acting_user=None)
+    assert role_after(None) == Role.TEACHER
+
+
+def test_what_staff_decided_since_stays_until_the_groups_change():
+    bob = come(role=Role.STUDENT)
+    roles.set_role(bob, Role.TEACHER, acting_user=None)  # a student who teaches a course
+    assert role_after(Role.STUDENT) == Role.TEACHER
+    assert role_after(Role.STAFF) == Role.STAFF
+    roles.set_role(bob, Role.STUDENT, acting_user=None)  # taken away in the portal
+    assert role_after(Role.STAFF) == Role.STUDENT
+    assert role_after(None) == Role.STUDENT
+
+
+def test_a_superuser_is_never_demoted():
+    bob = come(role=Role.STAFF)
+    User.objects.filter(pk=bob.pk).update(is_superuser=True)
+    for given in (None, Role.STUDENT, Role.TEACHER):
+        assert role_after(given) == Role.STAFF
+
+
+# -- groups ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def heard():
+    said = []
+
+    def listen(*, user, groups, **_):
+        assert not connection.savepoint_ids, "no row of the person is held"
+        said.append((user.username, set(groups)))
+
+    groups_read.connect(listen)
+    yield said
+    groups_read.disconnect(listen)
+
+
+def test_the_groups_are_told_those_of_all_identities_together(heard):
+    bob = come(groups=["cn=a"])
+    Identity.objects.create(user=bob, source="sso:keycloak", uid="1", groups=["staff", "cn=a"])
+    come(groups=["cn=b"])
+    assert heard == [("bob", {"cn=a"}), ("bob", {"cn=b", "staff", "cn=a"})]
+
+
+def test_a_listener_that_fails_keeps_nobody_out(heard, caplog):
+    def fail(**_):
+        raise RuntimeError("no such class")
+
+    groups_read.connect(fail)
+    try:
+        assert come().is_active
+    finally:
+        groups_read.disconnect(fail)
+    assert "no such class" in caplog.text
+
+
+# -- at the same moment ------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_first_sign_ins_at_the_same_moment_make_one_person(monkeypatch):
+    """All of them have seen neither the identity nor the name when the first makes both."""
+    gate, looked = threading.Barrier(PEOPLE), threading.local()
+
+    class Late:
+        """`transaction` of the module: each waits at its first lock until all came there."""
+
+        @staticmethod
+        def atomic():
+            if not hasattr(looked, "once"):
+                looked.once = True
+                gate.wait(30)
+            return transaction.atomic()
+
+    made, failed = [], []
+
+    def sign_in():
+        try:
+            made.append(come(email="bob@uni.test", role=Role.TEACHER))
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connections.close_all()
+
+    monkeypatch.setattr(identities, "transaction", Late)
+    threads = [threading.Thread(target=sign_in) for _ in range(PEOPLE)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failed and len(made) == PEOPLE and len(set(made)) == 1
+    assert User.objects.count() == Identity.objects.count() == EmailAddress.objects.count() == 1
