@@ -18,6 +18,7 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         "portal_name": settings.PORTAL_NAME,
         "demo": settings.DEMO,
         "mail_is_sent": mail.is_sent(),
+        "may_sign_up": settings.SIGN_UP == "open",
         "simulated": SimpleLazyObject(simulated),
         "realm_sign_in": SimpleLazyObject(lambda: bool(realms.offered())),
         "vendor_is_built": vendor_is_built(),

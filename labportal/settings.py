@@ -169,10 +169,14 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*"]
-ACCOUNT_EMAIL_VERIFICATION = env.str("EMAIL_VERIFICATION", default="optional")
+ACCOUNT_EMAIL_VERIFICATION = env.str("EMAIL_VERIFICATION", default="optional" if DEMO else "mandatory")
 if ACCOUNT_EMAIL_VERIFICATION not in {"none", "optional", "mandatory"}:
     raise ImproperlyConfigured("EMAIL_VERIFICATION must be none, optional or mandatory.")
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True  # in the browser in which they signed up
 ACCOUNT_PREVENT_ENUMERATION = True
+SIGN_UP = env.str("SIGN_UP", default="open")
+if SIGN_UP not in {"open", "closed"}:
+    raise ImproperlyConfigured("SIGN_UP must be open or closed.")
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
 ACCOUNT_FORMS = {
     "login": "accounts.forms.SignInForm",
@@ -193,6 +197,7 @@ ACCOUNT_RATE_LIMITS = {
     "signup": "600/5m/ip",
     "login": "600/5m/ip",
     "login_failed": "120/5m/ip,5/5m/key",
+    "reset_password": "120/5m/ip,3/5m/key",
     "join_code": "300/5m/ip",
 }
 

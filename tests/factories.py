@@ -4,6 +4,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.utils import timezone
 
 from accounts.models import Role, User
@@ -16,10 +17,13 @@ PASSWORD = "correct horse battery"
 
 
 def make_user(username: str = "", *, role: str = Role.STUDENT, **fields: Any) -> User:
-    """Signs in with PASSWORD."""
+    """Signs in with PASSWORD, by name or by an address that is confirmed."""
     username = username or f"{role}{next(_number)}"
     fields.setdefault("email", f"{username}@uni.test")
-    return User.objects.create_user(username, password=PASSWORD, role=role, is_staff=role == Role.STAFF, **fields)
+    user = User.objects.create_user(username, password=PASSWORD, role=role, is_staff=role == Role.STAFF, **fields)
+    if user.email:
+        EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
+    return user
 
 
 def make_cluster(name: str = "", *, kind: str = "simulator", **fields: Any) -> Cluster:

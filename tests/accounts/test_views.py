@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.core import mail
 from django.core.cache import cache
 from django.test import Client
@@ -24,13 +25,52 @@ def sign_up(client, **values):
     return client.post(reverse("account_signup"), data)
 
 
-def test_whoever_signs_up_is_a_student_and_signed_in(client):
-    assert sign_up(client).status_code == 302
+def confirm(client):
+    """Open the link of the last mail and press its button."""
+    link = re.search(r"https?://[^/]+(/\S+)", mail.outbox[-1].body)[1]
+    assert "Confirm</button>" in client.get(link).content.decode()
+    return client.post(link)
+
+
+def test_whoever_signs_up_is_a_student_and_signed_in_when_the_address_is_confirmed(client):
+    assert sign_up(client).url == reverse("account_email_verification_sent")
     user = User.objects.get(username="grace")
     assert (user.role, user.is_staff, user.is_superuser) == (Role.STUDENT, False, False)
+    assert client.get("/").status_code == 302
+    assert confirm(client).url == "/"
     assert client.get("/").status_code == 200
-    assert set(AuditEntry.objects.values_list("action", flat=True)) == {"user.signed_up", "user.signed_in"}
-    assert AuditEntry.objects.first().address == "127.0.0.1"
+    assert {"user.signed_up", "user.signed_in"} <= set(AuditEntry.objects.values_list("action", flat=True))
+    assert AuditEntry.objects.get(action="user.signed_in").address == "127.0.0.1"
+
+
+def test_nothing_is_done_before_the_address_is_confirmed(client):
+    sign_up(client)
+    for _ in range(2):
+        answer = client.post(reverse("account_login"), {"login": "grace", "password": "an admirable compiler"})
+        assert answer.url == reverse("account_email_verification_sent")
+        assert client.get("/").status_code == 302
+    assert len(mail.outbox) == 1  # the second within three minutes is not sent
+
+
+def test_the_link_of_a_confirmation_signs_nobody_in_elsewhere(client):
+    sign_up(client)
+    elsewhere = Client()
+    assert confirm(elsewhere).url == reverse("account_login")
+    assert elsewhere.get("/").status_code == 302
+    assert EmailAddress.objects.get(user__username="grace").verified
+
+
+def test_accounts_without_an_address_have_nothing_to_confirm(client):
+    make_user("ada", email="")
+    assert client.post(reverse("account_login"), {"login": "ada", "password": PASSWORD}).url == "/"
+
+
+def test_where_signing_up_is_closed_nobody_does(client, settings):
+    settings.SIGN_UP = "closed"
+    assert reverse("account_signup") not in client.get(reverse("account_login")).content.decode()
+    in_the_frame(client.get(reverse("account_signup")).content.decode(), "Signing up is closed")
+    sign_up(client)
+    assert not User.objects.exists()
 
 
 def test_nobody_signs_up_as_staff(client):
@@ -42,7 +82,8 @@ def test_nobody_signs_up_as_staff(client):
 def test_signing_up_leads_back_to_where_one_came_from(client):
     text = client.get(reverse("account_login") + "?next=/join/abc/").content.decode()
     assert "/accounts/signup/?next=%2Fjoin%2Fabc%2F" in text
-    assert sign_up(client, next="/join/abc/").url == "/join/abc/"
+    sign_up(client, next="/join/abc/")
+    assert confirm(client).url == "/join/abc/"
 
 
 HEADER = re.compile(r'<a class="btn btn-(?:plain|quiet d-none d-sm-inline-flex)" href="(/accounts/[^"]+)">')

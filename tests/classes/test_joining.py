@@ -64,6 +64,13 @@ def test_when_all_machines_are_taken_the_position_is_said(client):
 NEW_ACCOUNT = {"username": "ada", "email": "ada@uni.test", "password1": "a long enough password"}
 
 
+@pytest.fixture
+def unconfirmed(settings):
+    """As in a demonstration, which sends no mail."""
+    settings.ACCOUNT_EMAIL_VERIFICATION = "optional"
+
+
+@pytest.mark.usefixtures("unconfirmed")
 def test_whoever_has_no_account_signs_up_and_is_in_the_class_without_another_click(client):
     lab_class = make_class()
     place = make_place(lab_class)
@@ -93,15 +100,19 @@ def test_whoever_has_an_account_signs_in_and_is_in_the_class_without_another_cli
     assert Enrolment.objects.get().student == student
 
 
-def test_an_address_to_confirm_first_does_not_lose_the_way(client, settings):
-    settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+def test_an_address_to_confirm_first_does_not_lose_the_way(client):
     url = link(make_invite(make_class()))
     client.post(url, {"new": ""})
     assert client.post(reverse("account_signup"), NEW_ACCOUNT | {"next": url}).url == reverse("account_email_verification_sent")
     assert not Enrolment.objects.exists()
-    client.post(re.search(r"https?://[^/]+(/\S+)", mail.outbox[0].body)[1])
-    sign_in(client, User.objects.get(username="ada"), password=NEW_ACCOUNT["password1"])
+    client.post(re.search(r"https?://[^/]+(/\S+)", mail.outbox[0].body)[1], follow=True)
     assert Enrolment.objects.get().student.username == "ada"
+
+
+def test_where_signing_up_is_closed_an_invite_leads_to_signing_in(client, settings):
+    settings.SIGN_UP = "closed"
+    page = client.get(link(make_invite(make_class()))).content.decode()
+    assert "Sign in and join" in page and "Sign up" not in page
 
 
 def test_signing_in_without_the_click_never_enrols(client):
@@ -137,6 +148,7 @@ def test_a_click_that_no_site_but_ours_can_make(client):
     assert not strict.session.keys()
 
 
+@pytest.mark.usefixtures("unconfirmed")
 def test_an_invite_that_closes_while_somebody_signs_up_says_so(client):
     invite = make_invite(make_class())
     client.post(link(invite), {"new": ""})
