@@ -40,7 +40,7 @@ def places(machines: Sequence[Machine]) -> dict[int, Place]:
     return found
 
 
-def _with_work(machines: QuerySet[Machine]) -> QuerySet[Machine]:
+def with_work(machines: QuerySet[Machine]) -> QuerySet[Machine]:
     """With what a card needs: cluster, template, owner, and `working`, the active operation in a list."""
     active = Operation.objects.filter(state__in=ACTIVE)
     return machines.select_related("cluster", "template", "owner").prefetch_related(Prefetch("operations", queryset=active, to_attr="working"))
@@ -48,7 +48,7 @@ def _with_work(machines: QuerySet[Machine]) -> QuerySet[Machine]:
 
 def machines_of(user: User) -> QuerySet[Machine]:
     """The person's own, by name."""
-    return _with_work(Machine.objects.filter(owner=user).exclude(state=State.DESTROYED)).order_by("name", "id")
+    return with_work(Machine.objects.filter(owner=user).exclude(state=State.DESTROYED)).order_by("name", "id")
 
 
 def of_one_cluster(found: QuerySet[Row], path: str, wanted: str) -> tuple[QuerySet[Row], list[Cluster], str]:
@@ -194,7 +194,8 @@ def _recorded(entry: AuditEntry) -> Happening:
             title = _("User and password shown")
     to_oneself = entry.actor is not None and entry.data.get("student") == entry.actor.get_username()
     opened = str(entry.data.get("kind", "")) if (entry.action, entry.outcome) == ("console.open", "ok") else ""
-    return Happening(at=entry.at, tone=tone, title=title, who="" if to_oneself else str(entry.actor or ""), opened=opened)
+    who = "" if to_oneself or entry.actor_id is None else str(entry.actor or entry.actor_name)
+    return Happening(at=entry.at, tone=tone, title=title, who=who, opened=opened)
 
 
 def _run(openings: Sequence[Happening]) -> Happening:
