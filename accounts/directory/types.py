@@ -22,6 +22,15 @@ class Entry:
     disabled: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of looking a person up, for staff: what was done, what was found, and whether one can go on from there."""
+
+    did: str
+    found: str
+    good: bool = True
+
+
 class DirectoryError(Exception):
     """The directory could not be asked. `message` is for people, `detail` for staff; neither holds a password."""
 
