@@ -40,7 +40,7 @@ def places(machines: Sequence[Machine]) -> dict[int, Place]:
     return found
 
 
-def with_work(machines: QuerySet[Machine]) -> QuerySet[Machine]:
+def _with_work(machines: QuerySet[Machine]) -> QuerySet[Machine]:
     """With what a card needs: cluster, template, owner, and `working`, the active operation in a list."""
     active = Operation.objects.filter(state__in=ACTIVE)
     return machines.select_related("cluster", "template", "owner").prefetch_related(Prefetch("operations", queryset=active, to_attr="working"))
@@ -48,7 +48,7 @@ def with_work(machines: QuerySet[Machine]) -> QuerySet[Machine]:
 
 def machines_of(user: User) -> QuerySet[Machine]:
     """The person's own, by name."""
-    return with_work(Machine.objects.filter(owner=user).exclude(state=State.DESTROYED)).order_by("name", "id")
+    return _with_work(Machine.objects.filter(owner=user).exclude(state=State.DESTROYED)).order_by("name", "id")
 
 
 def of_one_cluster(found: QuerySet[Row], path: str, wanted: str) -> tuple[QuerySet[Row], list[Cluster], str]:
