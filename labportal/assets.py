@@ -12,9 +12,9 @@ from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class StaticFiles(StaticFilesConfig):
-    """Collects without what nothing uses: htmx's extensions, of which one names a module that is not there."""
+    """Collects without what nothing uses: htmx's extensions, of which one names a module that is not there, and the API viewers of ninja."""
 
-    ignore_patterns = [*StaticFilesConfig.ignore_patterns, "django_htmx/ext/*", "django_htmx/htm*-4*", "*.map"]
+    ignore_patterns = [*StaticFilesConfig.ignore_patterns, "django_htmx/ext/*", "django_htmx/htm*-4*", "ninja/*", "*.map"]
 
 
 class HashedFiles(CompressedManifestStaticFilesStorage):  # type: ignore[misc]  # whitenoise has no types
