@@ -1,0 +1,26 @@
+"""Mails that let people choose a password."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .person import User
+
+
+class PasswordLetter(models.Model):
+    """A mail to be sent, with a link by which its person chooses a password. The link is made when it is sent and
+    written down nowhere. Written by `accounts.services.letters`."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="password_letters")
+    welcome = models.BooleanField(default=False)  # to somebody new, who does not know of the portal yet
+    created_at = models.DateTimeField(_("asked"), auto_now_add=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    not_before = models.DateTimeField(db_index=True)
+    sent_at = models.DateTimeField(_("sent"), null=True, blank=True)
+    problem = models.CharField(_("problem"), max_length=300, blank=True, default="")  # why the last attempt failed
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["user"], condition=models.Q(sent_at=None), name="one_password_letter_waits")]
+
+    def __str__(self) -> str:
+        return f"{self.user}"

@@ -1,0 +1,94 @@
+"""Mails with a link by which people choose a password. Asked for in the transaction of what they belong to, sent
+outside of any by the watcher: a mail server that is slow or away holds up nobody, and a thousand new people no page.
+"""
+
+import logging
+from datetime import timedelta
+from smtplib import SMTPException
+from typing import Any
+
+from allauth.account import app_settings
+from allauth.account.models import EmailAddress
+from allauth.account.utils import user_pk_to_url_str
+from django.conf import settings
+from django.core.mail import send_mail
+from django.db.models import F
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import override
+
+from accounts import mail
+from accounts.models import PasswordLetter, User
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 12
+_CLAIMED = timedelta(minutes=5)  # longer than a mail server may take
+_KEPT = timedelta(days=30)
+_AT_ONCE = 20
+_LONGEST_BACK_OFF = timedelta(hours=6)
+
+
+def post(user: User, *, welcome: bool = False) -> bool:
+    """Have the mail sent. False where none goes out: the portal sends no mail, or the person has no address. One that
+    waits is not doubled."""
+    if not mail.is_sent() or not user.email:
+        return False
+    PasswordLetter.objects.filter(user=user, sent_at=None).delete()
+    PasswordLetter.objects.create(user=user, welcome=welcome, not_before=timezone.now())
+    return True
+
+
+def send_due() -> int:
+    """Send what is due; returns how many were sent. Any number of processes may do so."""
+    due = PasswordLetter.objects.filter(sent_at=None, attempts__lt=ATTEMPTS, not_before__lte=timezone.now()).select_related("user").order_by("id")
+    return sum(_send(letter) for letter in due[:_AT_ONCE])
+
+
+def trim() -> None:
+    """Forget mails of long ago."""
+    PasswordLetter.objects.filter(created_at__lt=timezone.now() - _KEPT).delete()
+
+
+def confirm_address(user: User, **_: Any) -> None:
+    """Somebody chose a password by a link (`allauth.account.signals.password_reset`). Where they have one address, the
+    link went there, so it is theirs."""
+    addresses = list(EmailAddress.objects.filter(user=user)[:2])
+    if len(addresses) == 1 and not addresses[0].verified and addresses[0].email.lower() == user.email.lower():
+        addresses[0].set_verified()
+
+
+def _send(letter: PasswordLetter) -> bool:
+    now, user = timezone.now(), letter.user
+    mine = PasswordLetter.objects.filter(pk=letter.pk)
+    if not mine.filter(sent_at=None, attempts=letter.attempts, not_before__lte=now).update(attempts=F("attempts") + 1, not_before=now + _CLAIMED):
+        return False  # somebody else has it in hand
+    if not user.is_active or not user.email:
+        mine.delete()
+        return False
+    context = {
+        "user": user,
+        "portal_name": settings.PORTAL_NAME,
+        "portal_url": settings.SITE_URL,
+        "link": settings.SITE_URL + _path(user),
+        "days": settings.PASSWORD_RESET_TIMEOUT // 86400,
+    }
+    with override(user.language or settings.LANGUAGE_CODE):
+        text = render_to_string(f"accounts/mail/{'welcome' if letter.welcome else 'password'}.txt", context)
+    subject, _blank, body = text.strip().partition("\n")
+    try:
+        send_mail(f"[{settings.PORTAL_NAME}] {subject.strip()}", body.strip() + "\n", settings.DEFAULT_FROM_EMAIL, [user.email])
+    except (OSError, SMTPException, ValueError) as error:
+        back_off = min(_LONGEST_BACK_OFF, timedelta(seconds=30) * 2**letter.attempts)
+        mine.update(problem=str(error)[:300], not_before=timezone.now() + back_off)
+        last = letter.attempts + 1 >= ATTEMPTS
+        log.log(logging.ERROR if last else logging.WARNING, "mail %d by which a password is chosen was not sent: %s", letter.pk, error)
+        return False
+    mine.update(sent_at=timezone.now(), problem="")
+    return True
+
+
+def _path(user: User) -> str:
+    key = app_settings.PASSWORD_RESET_TOKEN_GENERATOR().make_token(user)
+    return reverse("account_reset_password_from_key", kwargs={"uidb36": user_pk_to_url_str(user), "key": key})
