@@ -45,7 +45,7 @@ def read(env: environ.Env) -> "DirectoryConfig | None":
 
 
 def _config(env: environ.Env, uris: tuple[str, ...]) -> "DirectoryConfig":
-    from accounts.directory.config import Attributes, DirectoryConfig, Groups, normalised
+    from accounts.directory.config import Attributes, DirectoryConfig, Groups, whole_names
 
     kind = env.str("LDAP_KIND", default="openldap")
     if kind not in _KINDS:
@@ -76,8 +76,8 @@ def _config(env: environ.Env, uris: tuple[str, ...]) -> "DirectoryConfig":
             nested=_bool(env, "LDAP_NESTED_GROUPS", True),
             in_chain=_bool(env, "LDAP_IN_CHAIN", usual["in_chain"]),
         ),
-        role_groups={role: normalised(_texts("LDAP_ROLE_GROUPS", dns)) for role, dns in _json(env, "LDAP_ROLE_GROUPS", {}).items()},
-        required_groups=normalised(_dns(env, "LDAP_REQUIRED_GROUPS")),
+        role_groups={role: whole_names(_texts("LDAP_ROLE_GROUPS", dns)) for role, dns in _json(env, "LDAP_ROLE_GROUPS", {}).items()},
+        required_groups=whole_names(_dns(env, "LDAP_REQUIRED_GROUPS")),
         student_by_default=_bool(env, "LDAP_STUDENT_BY_DEFAULT", True),
         reserved_domains=frozenset(domain.lower().lstrip("@") for domain in _list(env, "LDAP_RESERVED_DOMAINS", [])),
     )
@@ -103,14 +103,12 @@ def _list(env: environ.Env, name: str, default: list[str]) -> tuple[str, ...]:
 
 def _dns(env: environ.Env, name: str) -> tuple[str, ...]:
     """DNs hold commas, so semicolons stand between them; one within a DN is written \\3b."""
-    from accounts.directory.names import normalise
+    from accounts.directory.names import normalised
 
     found = tuple(part.strip() for part in env.str(name, default="").split(";") if part.strip())
     for dn in found:
-        try:
-            normalise(dn)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+        if not normalised(dn):
+            raise ValueError(f"{name}: {dn} is no distinguished name")
     return found
 
 

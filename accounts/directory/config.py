@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .names import normalise
+from .names import depth, normalised
 from .types import Entry
 
 LONGEST_WAIT = 3.0  # seconds that a sign-in may wait for all servers together
@@ -119,12 +119,12 @@ class DirectoryConfig:
         return self.student_by_default or self.role_of(entry.groups) is not None
 
 
-def normalised(dns: Collection[str]) -> frozenset[str]:
+def whole_names(dns: Collection[str]) -> frozenset[str]:
     """Groups as `Entry.groups` has them. Raises ValueError where one is no whole DN: `cn=staff` alone would name any group of that name."""
     for dn in dns:
-        if normalise(dn).count("=") < 2:
-            raise ValueError(f"{dn!r} is no whole distinguished name of a group")
-    return frozenset(normalise(dn) for dn in dns)
+        if depth(dn) < 2:
+            raise ValueError(f"{dn!r} is no whole distinguished name")
+    return frozenset(normalised(dn) for dn in dns)
 
 
 def _is_loopback(host: str) -> bool:

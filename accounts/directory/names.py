@@ -1,26 +1,65 @@
-"""Distinguished names, compared as a directory compares them."""
+"""Distinguished names (RFC 4514), compared as a directory compares them."""
 
 import re
 import unicodedata
 
-import ldap
-from ldap.dn import dn2str, str2dn
+_TYPE = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9-]*|\d+(?:\.\d+)*)\s*=\s*")
+_VALUE = re.compile(r"(?:\\[0-9a-fA-F]{2}|\\[ \"#+,;<=>\\]|[^\\,+;\"<>\0])*")
+_ESCAPED = re.compile(rb"\\([0-9a-fA-F]{2})|\\(.)", re.DOTALL)
+
+Pair = tuple[str, str]  # type of an attribute and its value
 
 
-def normalise(dn: str) -> str:
-    """One spelling for all that mean the same name: case, blanks, escapes and the order within an RDN make no
-    difference. Raises ValueError where it is no DN."""
+def normalised(dn: str) -> str:
+    """One spelling for all names that mean the same: case, blanks, escapes and the order within an RDN make no
+    difference. Empty where it is no DN."""
+    return ",".join("+".join(f"{kind}={_escaped(value)}" for kind, value in sorted(rdn)) for rdn in _parts(dn))
+
+
+def first_value(dn: str) -> str:
+    """What stands first in it: `networks` of `cn=networks,ou=groups,dc=uni`. Empty where it is no DN."""
+    parts = _parts(dn)
+    return parts[0][0][1] if parts else ""
+
+
+def depth(dn: str) -> int:
+    """How many RDNs it has; none where it is no DN."""
+    return len(_parts(dn))
+
+
+def _parts(dn: str) -> list[list[Pair]]:
+    """The RDNs, each as it was written, its values in the one spelling; none where it is no DN."""
+    parts: list[list[Pair]] = [[]]
+    at = 0
+    while match := _TYPE.match(dn, at):
+        end = _VALUE.match(dn, match.end())
+        assert end is not None  # it matches nothing, too
+        value = _plain(_unescaped(end[0]))
+        if not value or end[0].startswith("#"):  # the latter would be BER in hex
+            return []
+        parts[-1].append((match[1].lower(), value))
+        at = end.end() + 1
+        if end.end() == len(dn):
+            return parts
+        if dn[end.end()] == ",":
+            parts.append([])
+        elif dn[end.end()] != "+":
+            return []
+    return []
+
+
+def _unescaped(text: str) -> str:
+    """Empty where the bytes that are written in hex are no UTF-8."""
     try:
-        parts = str2dn(dn)
-    except (ldap.DECODING_ERROR, UnicodeError) as error:
-        raise ValueError(f"{dn!r} is no distinguished name") from error
-    return str(dn2str([sorted((_plain(kind), _plain(value), 1) for kind, value, _flags in rdn) for rdn in parts]))
-
-
-def is_under(dn: str, base: str) -> bool:
-    """Whether `dn` is `base` or stands below it. Both are normalised."""
-    return dn == base or not base or dn.endswith(f",{base}")
+        return _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()) if match[1] else match[2], text.encode(errors="replace")).decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _plain(text: str) -> str:
+    """ß and ss stay different: groups that look alike must not give the same."""
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())).strip()
+
+
+def _escaped(value: str) -> str:
+    return re.sub(r"^#|[\\,+\"<>;=]", r"\\\g<0>", value).replace("\0", "\\00")
