@@ -8,16 +8,18 @@ class ClassesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from classes.policies import machines_of_own_classes
+        from classes.policies import machines_of_classes, machines_of_own_classes
         from classes.selectors import places_of_machines
         from classes.services import pool
         from machines.policies import GRANTS
         from machines.selectors.pages import PLACES
+        from machines.selectors.quotas import NOT_COUNTED
         from machines.services.feed import TOPICS
         from machines.services.sweep import SWEEPS
         from machines.services.transitions import LISTENERS
 
         GRANTS.append(machines_of_own_classes)
+        NOT_COUNTED.append(machines_of_classes)
         TOPICS.append(pool.class_topics)
         LISTENERS.append(pool.heard)
         PLACES.append(places_of_machines)

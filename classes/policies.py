@@ -26,6 +26,11 @@ def machines_of_own_classes(user: User) -> Q:
     return Q(pk__in=PoolMachine.objects.filter(lab_class__teacher=user).values("machine"))
 
 
+def machines_of_classes() -> Q:
+    """For `machines.selectors.quotas.NOT_COUNTED`: what a class shares out counts against none of its students."""
+    return Q(pk__in=PoolMachine.objects.values("machine"))
+
+
 def access_class(user: User, key: UUID) -> LabClass:
     """A class one runs or is in; Http404 for others, which do not exist for this person."""
     lab_class = LabClass.objects.select_related("teacher", "template__cluster").filter(key=key).first()

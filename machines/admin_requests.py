@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import date as date_format
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -24,6 +25,7 @@ from machines.lifecycle import State
 from machines.models import TO_DECIDE, Cluster, MachineRequest, RequestMail, RequestState
 from machines.selectors import approvals as asked
 from machines.selectors.display import memory
+from machines.selectors.quotas import Quota, quota_of
 from machines.services import approvals, terms
 from machines.services.refusal import Refused
 
@@ -81,10 +83,11 @@ class MachineRequestAdmin(admin.ModelAdmin):
     ordering = ("id",)  # who waits longest comes first
     actions = ("approve_many", "reject_many")
     inlines = (MailInline,)
-    readonly_fields = ("shown", "requester", "reason", "wanted", "size", "room_in_full", "created_at", "made", "problem", "decision")
+    readonly_fields = ("shown", "requester", "reason", "wanted", "size", "room_in_full", "quota", "created_at", "made", "problem", "decision")
     fieldsets = (
         (None, {"fields": ("shown", "requester", "reason", "wanted", "size", "created_at", "until")}),
         (_("Room on the cluster"), {"fields": ("room_in_full",)}),
+        (_("Limits of the person"), {"fields": ("quota",), "description": _("Machines of classes do not count.")}),
         (_("What became of it"), {"fields": ("decision", "made", "problem")}),
         (_("Your decision"), {"fields": ("answer",)}),
     )
@@ -142,6 +145,17 @@ class MachineRequestAdmin(admin.ModelAdmin):
         if not request.can_be_decided:
             return "–"
         return _in_full(asked.Rooms().of(request.template.cluster).after([request]))
+
+    @admin.display(description=_("used now"))
+    def quota(self, request: MachineRequest) -> Any:
+        quota, person = quota_of(request.requester), request.requester
+        return render_to_string("admin/machines/machinerequest/quota.html", {"quota": quota, "person": person, "over": self._over(request, quota)})
+
+    @staticmethod
+    def _over(request: MachineRequest, quota: Quota) -> bool:
+        """Whether the machine would go beyond a limit. The one that could not be made counts already."""
+        made = request.machine is not None and request.machine.state != State.DESTROYED
+        return request.can_be_decided and not made and bool(quota.exceeded_by(machines=1, cores=request.tier.cores, memory_mib=request.tier.memory_mib))
 
     @admin.display(description=_("decision"))
     def decision(self, request: MachineRequest) -> str:

@@ -19,6 +19,7 @@ from machines.models import MachineRequest
 from machines.policies import access_request
 from machines.selectors import approvals as asked
 from machines.selectors import pages
+from machines.selectors.quotas import quota_of
 from machines.services import approvals
 from machines.services.refusal import Refused
 from machines.services.way_in import way_in
@@ -42,6 +43,7 @@ def requests(request: HttpRequest) -> HttpResponse:
         "chosen": chosen,
         "requests": [{"asked": one, "shown": asked.shown(one)} for one in page],
         "to_decide": asked.waiting_for_staff() if user.runs_portal else 0,
+        "quota": quota_of(user),
         "topics": [f"owner:{user.pk}"],
     }
     return render(request, "machines/_requests.html" if by_htmx(request) else "machines/requests.html", context)
@@ -62,7 +64,7 @@ def ask(request: HttpRequest) -> HttpResponse:
             except Refused as refusal:
                 form.add_error(None, refusal.message)
         status = 409
-    return render(request, "machines/request_form.html", {"form": form}, status=status)
+    return render(request, "machines/request_form.html", {"form": form, "quota": quota_of(user)}, status=status)
 
 
 @require_safe

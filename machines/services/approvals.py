@@ -21,7 +21,7 @@ from machines.lifecycle import STABLE, Event, Kind, State, can
 from machines.models import OPEN, Machine, MachineRequest, RequestState, Template, Tier
 from machines.policies import offered_templates, tiers_of
 
-from . import outbox, requests
+from . import outbox, quotas, requests
 from .feed import publish
 from .refusal import Refused
 
@@ -38,7 +38,7 @@ def ask(user: User, *, template: Template, tier: Tier, reason: str, until: date 
     today, reason = timezone.localdate(), reason.strip()
     until = until or today + timedelta(days=DEFAULT_DAYS)
     with transaction.atomic():
-        User.objects.select_for_update().get(pk=user.pk)  # one at a time, so that numbers and the limit hold
+        user = quotas.hold(user)  # one at a time, so that numbers and limits hold
         mine = MachineRequest.objects.filter(requester=user)
         if (known := mine.filter(token=token).first()) is not None:
             return known
@@ -56,6 +56,7 @@ def ask(user: User, *, template: Template, tier: Tier, reason: str, until: date 
                 % {"count": OPEN_AT_ONCE},
                 code="too_many",
             )
+        quotas.check(user, acting_user=user, cores=tier.cores, memory_mib=tier.memory_mib)
         number = (mine.aggregate(highest=Max("number"))["highest"] or 0) + 1
         request = MachineRequest.objects.create(requester=user, number=number, token=token, template=template, tier=tier, reason=reason, until=until)
         audit.record("request.ask", acting_user=user, target=request, template=template.name, tier=tier.name, until=until.isoformat())
@@ -192,6 +193,7 @@ def _make(request: MachineRequest, acting_user: User) -> Machine:
             % {"template": template, "cluster": template.cluster},
             code="template_gone",
         )
+    quotas.check(quotas.hold(person), acting_user=acting_user, cores=tier.cores, memory_mib=tier.memory_mib)
     return requests.create_machine(
         acting_user=acting_user,
         template=template,

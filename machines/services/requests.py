@@ -21,7 +21,7 @@ from machines.policies import can_manage, sizes_of
 from machines.providers.errors import Incomplete, Unsupported
 from machines.providers.registry import provider_class
 
-from . import credentials, dispatch, steps, transitions
+from . import credentials, dispatch, quotas, steps, transitions
 from .feed import machine_topics, operation_topics, publish
 from .refusal import Refused
 
@@ -125,9 +125,11 @@ def delete_snapshot(machine: Machine, *, acting_user: User | None, name: str) ->
 
 
 def resize(machine: Machine, *, acting_user: User | None, cores: int, memory_mib: int, disk_gib: int | None = None) -> Operation:
-    """New sizes, for a machine that is off. The disk may only grow. Who is not staff stays within `policies.sizes_of`."""
+    """New sizes, for a machine that is off, within the limits of its owner. The disk may only grow. Who is not staff
+    stays within `policies.sizes_of`."""
     _needs(machine, "resize", _("This cluster cannot change the size of a machine."))
     with transaction.atomic():
+        quotas.check_growth(machine, acting_user=acting_user, cores=cores, memory_mib=memory_mib)
         _lock(machine)
         if acting_user is not None and not can_manage(acting_user, machine):
             allowed = sizes_of(acting_user, machine)

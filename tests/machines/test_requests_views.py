@@ -178,7 +178,7 @@ def test_what_was_decided_meanwhile_is_not_withdrawn(client, ada):
 def test_the_list_costs_the_same_however_many(client, ada, django_assert_max_num_queries):
     for _ in range(20):
         make_request(ada, template=make_template(), machine=make_machine(owner=ada), state=RequestState.READY)
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(11):
         client.get(reverse("machines:requests"))
 
 
