@@ -29,9 +29,9 @@ def wait(met, say=lambda: "", seconds=30):
 class WebProcess:
     """May be killed and started again on the same port."""
 
-    def __init__(self, folder, static):
+    def __init__(self, folder, static, **more):
         self.log = folder / "web.log"
-        self._env = environment(DATABASE_URL=f"sqlite:///{folder}/portal.sqlite3", STATIC_ROOT=str(static), DATA_DIR=str(folder))
+        self._env = environment(DATABASE_URL=f"sqlite:///{folder}/portal.sqlite3", STATIC_ROOT=str(static), DATA_DIR=str(folder), **more)
         self.url, self._port = "", "0"
 
     def start(self):
