@@ -8,9 +8,10 @@ class ClassesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from accounts.signals import groups_read
         from classes.policies import machines_of_classes, machines_of_own_classes
         from classes.selectors import places_of_machines
-        from classes.services import pool
+        from classes.services import directory, pool
         from machines.policies import GRANTS
         from machines.selectors.pages import PLACES
         from machines.selectors.quotas import NOT_COUNTED
@@ -20,6 +21,7 @@ class ClassesConfig(AppConfig):
 
         GRANTS.append(machines_of_own_classes)
         NOT_COUNTED.append(machines_of_classes)
+        groups_read.connect(directory.heard)
         TOPICS.append(pool.class_topics)
         LISTENERS.append(pool.heard)
         PLACES.append(places_of_machines)

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.forms import plain_name
 from accounts.models import User
+from accounts.services import groups
 from machines.forms import TemplateChoice
 from machines.models import Template, Tier
 from machines.policies import offered_templates, tiers_of
@@ -25,10 +26,22 @@ class ClassForm(forms.Form):
     name = forms.CharField(label=_("Name"), max_length=100, validators=[plain_name], help_text=_("Students see it. Machines are named after it."))
     template = TemplateChoice(help_text=_("What the machines of this class are made from."))
     size = forms.ChoiceField(label=_("Size of a machine"))
+    directory_group = forms.CharField(
+        label=_("Group of the university"),
+        max_length=500,
+        required=False,
+        help_text=_(
+            "Everybody of this group of the university directory is in the class from when they first sign in. "
+            "Its name, or the whole of it: cn=networks,ou=groups,dc=example,dc=org. Empty: people come by an invite alone."
+        ),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+    )
 
     def __init__(self, *args: Any, user: User, lab_class: LabClass | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lab_class = lab_class
+        if not groups.offered():
+            del self.fields["directory_group"]
         templates = self.fields["template"]
         assert isinstance(templates, forms.ModelChoiceField)
         offered = offered_templates(user)
@@ -39,10 +52,19 @@ class ClassForm(forms.Form):
         if lab_class is not None:
             now = _described(lab_class.cores, lab_class.memory_mib, lab_class.disk_gib)
             sizes.insert(0, (_AS_NOW, _("As now: %(size)s") % {"size": now}))
-            self.initial = {"name": lab_class.name, "template": lab_class.template_id, "size": _AS_NOW}
+            self.initial = {"name": lab_class.name, "template": lab_class.template_id, "size": _AS_NOW, "directory_group": lab_class.directory_group}
         size = self.fields["size"]
         assert isinstance(size, forms.ChoiceField)
         size.choices = sizes
+
+    def clean_directory_group(self) -> str:
+        typed: str = self.cleaned_data["directory_group"]
+        if self.lab_class is not None and typed == self.lab_class.directory_group:
+            return typed  # also where nobody is in it any more
+        try:
+            return groups.resolve(typed) if typed else ""
+        except groups.GroupUnclear as unclear:
+            raise forms.ValidationError(unclear.message) from None
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
@@ -54,7 +76,8 @@ class ClassForm(forms.Form):
 
     def values(self) -> dict[str, Any]:
         template: Template = self.cleaned_data["template"]
-        return {"name": self.cleaned_data["name"], "template": template, **self._size(template)}
+        mapped = {"directory_group": self.cleaned_data["directory_group"]} if "directory_group" in self.fields else {}
+        return {"name": self.cleaned_data["name"], "template": template, **self._size(template), **mapped}
 
     def _size(self, template: Template) -> dict[str, Any]:
         chosen = self.cleaned_data["size"]

@@ -20,6 +20,10 @@ class LabClass(models.Model):
     cores = models.PositiveSmallIntegerField(default=1)
     memory_mib = models.PositiveIntegerField(default=512)
     disk_gib = models.PositiveIntegerField(null=True, blank=True)
+    # Everybody of this group is in the class: a normalised DN of the directory, or what a single sign-on calls it.
+    directory_group = models.TextField(_("group of the directory"), blank=True, default="")
+    # Those of the group who were taken out, or went: no sync brings them back, an invite does.
+    kept_out = models.ManyToManyField(settings.AUTH_USER_MODEL, blank=True, related_name="+")
     archived_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -38,6 +42,8 @@ class Enrolment(models.Model):
     lab_class = models.ForeignKey(LabClass, on_delete=models.CASCADE, related_name="enrolments")
     student = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="enrolments")
     joined_at = models.DateTimeField(auto_now_add=True)
+    from_directory = models.BooleanField(_("by the group"), default=False)  # not by an invite
+    left_group_at = models.DateTimeField(_("left the group"), null=True, blank=True)  # the teacher decides what becomes of the machine
 
     class Meta:
         ordering = ["id"]

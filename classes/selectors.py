@@ -146,6 +146,7 @@ SHOW = {
     "on": Q(machine__state=State.RUNNING),
     "off": Q(machine__state=State.STOPPED),
     "free": Q(enrolment=None),
+    "left": Q(enrolment__left_group_at__isnull=False),
 }
 SORT: dict[str, list[Any]] = {
     "machine": ["number"],
@@ -167,6 +168,11 @@ def places(lab_class: LabClass, *, show: str = "", search: str = "", sort: str =
             | Q(**{f"{student}last_name__icontains": word})
         )
     return found.order_by(*SORT.get(sort, SORT["machine"]))
+
+
+def left_group(lab_class: LabClass) -> QuerySet[Enrolment]:
+    """Students who are no longer in the group they were enrolled by and were not removed yet."""
+    return lab_class.enrolments.exclude(left_group_at=None).order_by("pk").select_related("student")
 
 
 def needing_attention(lab_class: LabClass) -> QuerySet[PoolMachine]:
@@ -197,6 +203,12 @@ def taught_by(user: User) -> QuerySet[LabClass]:
     if not user.teaches:
         return LabClass.objects.none()
     return LabClass.objects.all() if user.runs_portal else LabClass.objects.filter(teacher=user)
+
+
+def visible_to(user: User) -> QuerySet[LabClass]:
+    """Classes the person runs or is in."""
+    found = LabClass.objects.filter(Q(pk__in=taught_by(user).values("pk")) | Q(pk__in=user.enrolments.values("lab_class")))
+    return found.select_related("teacher", "template")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +254,11 @@ def enrolment_of(user: User, lab_class: LabClass) -> Enrolment | None:
 def open_invites(lab_class: LabClass) -> QuerySet[Invite]:
     """Those that were not revoked, the newest first; expired and used-up ones say so."""
     return lab_class.invites.filter(revoked_at=None).select_related("lab_class")
+
+
+def roll(lab_class: LabClass) -> QuerySet[Enrolment]:
+    """Who is in the class, with their machines."""
+    return lab_class.enrolments.select_related("student", "place__machine")
 
 
 def students(lab_class: LabClass) -> int:

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.http import address_for_others, by_htmx, leads_nowhere, person
 from accounts.models import User
+from accounts.services import groups
 from machines.selectors import display
 from machines.services.refusal import Refused
 
@@ -127,6 +128,10 @@ def _teaching(request: HttpRequest, lab_class: LabClass) -> dict[str, Any]:
     page = Paginator(places, ROWS).get_page(request.GET.get("page"))
     links = list(selectors.open_invites(lab_class)[:NAMED])
     waiting, failed = selectors.waiting(lab_class), selectors.needing_attention(lab_class)
+    left = list(selectors.left_group(lab_class))
+    shown = [("attention", _("Needing attention")), ("on", _("On")), ("off", _("Off")), ("free", _("Free"))]
+    if lab_class.directory_group:
+        shown.append(("left", _("Left the group")))
     return {
         "lab_class": lab_class,
         "cluster": lab_class.template.cluster,
@@ -136,11 +141,15 @@ def _teaching(request: HttpRequest, lab_class: LabClass) -> dict[str, Any]:
         "students": selectors.students(lab_class),
         "page": page,
         "wanted": wanted,
-        "shown": [("attention", _("Needing attention")), ("on", _("On")), ("off", _("Off")), ("free", _("Free"))],
+        "shown": shown,
         "links_lead_nowhere": leads_nowhere(address_for_others(request, "/")),
         "invites": [{"invite": invite, "link": link_of(request, invite)} for invite in links],
         "waiting": list(waiting[:NAMED]),
         "waiting_count": waiting.count(),
+        "left": left[:NAMED],
+        "left_count": len(left),
+        "all_left": ",".join(enrolment.student.get_username() for enrolment in left),
+        "group": groups.shown(lab_class.directory_group),
         "failed": list(failed[:NAMED]),
         "failed_count": failed.count(),
         "batches": list(selectors.batches_of(lab_class)[:NAMED]),

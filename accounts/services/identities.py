@@ -82,7 +82,7 @@ def welcome_back(identity: Identity) -> None:
 def tell_groups(user: User) -> None:
     """Send what groups this person is in, by all their identities together: one that knows none takes nobody out of
     those another knows. Outside a transaction: listeners lock rows of their own."""
-    known = user.identities.filter(missing_since=None).values_list("groups", flat=True)
+    known = user.identities.filter(closed_at=None).values_list("groups", flat=True)
     groups_read.send_robust(sender=Identity, user=user, groups=frozenset(group for groups in known for group in groups))
 
 

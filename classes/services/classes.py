@@ -14,7 +14,7 @@ from machines.models import Template
 from machines.services.feed import publish
 from machines.services.refusal import Refused
 
-from . import pool
+from . import directory, pool
 
 _SLUG_LENGTH = 24  # machine names stay short enough to be read in a table
 
@@ -27,26 +27,42 @@ def create_class(
     cores: int,
     memory_mib: int,
     disk_gib: int | None = None,
+    directory_group: str = "",
     teacher: User | None = None,
     machines: int = 0,
 ) -> LabClass:
-    """A class of `teacher` (else of `acting_user`), with `machines` machines begun for it.
-    Raises Refused for what `pool.add_machines` refuses; nothing is made then."""
+    """A class of `teacher` (else of `acting_user`), with `machines` machines begun for it, and with everybody of
+    `directory_group` in it. Raises Refused for what `pool.add_machines` refuses; nothing is made then."""
+    teacher = teacher or acting_user
     with transaction.atomic():
         lab_class = _insert(
-            LabClass(name=name, teacher=teacher or acting_user, template=template, cores=cores, memory_mib=memory_mib, disk_gib=disk_gib),
+            LabClass(name=name, teacher=teacher, template=template, cores=cores, memory_mib=memory_mib, disk_gib=disk_gib, directory_group=directory_group),
         )
         audit.record("class.create", acting_user=acting_user, target=lab_class, template=template.name)
         publish(f"owner:{lab_class.teacher_id}")
         if machines:
             pool.add_machines(lab_class, machines, acting_user=acting_user)
+    if directory_group:
+        directory.follow_group(lab_class)
     return lab_class
 
 
-def edit_class(lab_class: LabClass, *, acting_user: User, name: str, template: Template, cores: int, memory_mib: int, disk_gib: int | None) -> None:
+def edit_class(
+    lab_class: LabClass,
+    *,
+    acting_user: User,
+    name: str,
+    template: Template,
+    cores: int,
+    memory_mib: int,
+    disk_gib: int | None,
+    directory_group: str | None = None,
+) -> None:
     """New name, template and size. They hold for machines made from now on; the slug stays, as
-    machines are named by it."""
+    machines are named by it. `directory_group`: whose people are in the class, "" for none, None: as it is."""
     wanted: dict[str, Any] = {"name": name, "template_id": template.pk, "cores": cores, "memory_mib": memory_mib, "disk_gib": disk_gib}
+    if directory_group is not None:
+        wanted["directory_group"] = directory_group
     with transaction.atomic():
         pool.lock(lab_class)
         changed = {field: value for field, value in wanted.items() if getattr(lab_class, field) != value}
@@ -57,6 +73,8 @@ def edit_class(lab_class: LabClass, *, acting_user: User, name: str, template: T
         lab_class.save(update_fields=list(changed))
         audit.record("class.edit", acting_user=acting_user, target=lab_class, **changed)
         publish(pool.topic(lab_class))
+    if "directory_group" in changed:
+        directory.follow_group(lab_class)
 
 
 def archive_class(lab_class: LabClass, *, acting_user: User) -> None:

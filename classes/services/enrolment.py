@@ -37,6 +37,7 @@ def join(invite: Invite, *, student: User) -> Joined:
             raise closed
         invites.use(invite)
         enrolment = Enrolment.objects.create(lab_class=lab_class, student=student)
+        lab_class.kept_out.remove(student)
         audit.record("class.join", acting_user=student, target=lab_class, invite=invite.pk)
         pool.fill_waiting_list(lab_class, acting_user=student)
         publish(pool.topic(lab_class), f"owner:{student.pk}")
@@ -67,6 +68,7 @@ def _end(lab_class: LabClass, enrolments: Sequence[Enrolment], *, acting_user: U
         for enrolment in ending:
             audit.record(action, acting_user=acting_user, target=lab_class, student=enrolment.student.get_username())
         publish(pool.topic(lab_class), *(f"owner:{enrolment.student_id}" for enrolment in ending))
+        lab_class.kept_out.add(*(enrolment.student for enrolment in ending if enrolment.from_directory and enrolment.left_group_at is None))
         Enrolment.objects.filter(pk__in=[each.pk for each in ending]).delete()
         pool.fill_waiting_list(lab_class, acting_user=acting_user)
         pool.tell_waiting(lab_class)
