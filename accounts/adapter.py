@@ -3,7 +3,10 @@
 from typing import Any, ClassVar
 
 from allauth.account.adapter import DefaultAccountAdapter, get_adapter
+from allauth.account.internal.flows.login import get_authentication_records
 from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
@@ -11,7 +14,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.http import page_clicked_before
-from accounts.services import audit
+from accounts.services import audit, coming_and_going
 
 from .models import User
 
@@ -47,7 +50,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
 
     def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
         response: HttpResponse = super().post_login(request, user, **kwargs)
-        audit.record("user.signed_in", acting_user=user, target=user)
+        coming_and_going.signed_in(user, backend=request.session.get(BACKEND_SESSION_KEY, ""), methods=get_authentication_records(request, user))
         return response
 
     def clean_username(self, username: str, shallow: bool = False) -> str:
@@ -61,6 +64,10 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
         if user is not None and "@" in user.get_username() and not user.has_usable_password():
             raise ValidationError(_("You sign in with an account of another system. Change your password there."))
         return str(super().clean_password(password, user))
+
+    def send_password_reset_mail(self, user: User, email: str, context: dict[str, Any]) -> None:
+        audit.record("user.password_reset_asked", acting_user=AnonymousUser(), target=user)
+        super().send_password_reset_mail(user, email, context)
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         saved: User = super().save_user(request, user, form, commit=commit)

@@ -6,3 +6,19 @@ class AccountsConfig(AppConfig):
     name = "accounts"
     verbose_name = _("People")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from allauth.account import signals as account
+        from django.contrib.auth.signals import user_logged_out, user_login_failed
+
+        from .services import coming_and_going
+
+        user_logged_out.connect(coming_and_going.on_signed_out)
+        user_login_failed.connect(coming_and_going.on_sign_in_failed)
+        account.password_changed.connect(coming_and_going.on_password_changed)
+        account.password_set.connect(coming_and_going.on_password_set)
+        account.password_reset.connect(coming_and_going.on_password_reset)
+        account.email_added.connect(coming_and_going.on_address_added)
+        account.email_removed.connect(coming_and_going.on_address_removed)
+        account.email_confirmed.connect(coming_and_going.on_address_confirmed)
+        account.email_changed.connect(coming_and_going.on_address_changed)

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
 from django.db import models
 
 from accounts.models import ApiToken, AuditEntry, User
@@ -47,13 +48,16 @@ def add_to_origin(**known: Any) -> None:
 def record(
     action: str,
     *,
-    acting_user: User | None,
+    acting_user: User | AnonymousUser | None,
     target: models.Model | None = None,
     target_name: str = "",
     outcome: str = "ok",
     **data: Any,
 ) -> AuditEntry:
-    """Write one line. Call it inside the transaction of the change. Never pass a secret."""
+    """Write one line. Call it inside the transaction of the change. Never pass a secret.
+
+    `acting_user` None: the portal itself.
+    """
     where = _origin.get()
     if where.token is not None:
         data |= {"token": str(where.token.key), "token_name": where.token.name}
@@ -61,8 +65,8 @@ def record(
         data["viewed_by"] = where.viewed_by.get_username()
     return AuditEntry.objects.create(
         action=action,
-        actor=acting_user,
-        actor_name=acting_user.get_username() if acting_user else "portal",
+        actor=acting_user if isinstance(acting_user, User) else None,
+        actor_name="portal" if acting_user is None else acting_user.get_username(),
         object_type=target._meta.model_name or "" if target else "",
         object_id=str(getattr(target, "key", None) or target.pk) if target else "",
         object_name=(target_name or (str(target) if target else ""))[:200],
