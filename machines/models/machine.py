@@ -64,6 +64,10 @@ class Machine(models.Model):
     ssh_private_key = EncryptedTextField(blank=True, default="")  # OpenSSH format; the portal's way in
     ssh_public_key = models.TextField(blank=True, default="")
     ssh_host_key = models.TextField(blank=True, default="")  # pinned at the first contact after (re)making
+    # What its seed says of its person, as `gateway.told_of_person` has it. Fixed once a guest has read it: a used guest
+    # that finds another seed begins anew, with new host keys.
+    seeded_with = models.JSONField(default=dict, blank=True, editable=False)
+    seed_read = models.BooleanField(default=True, editable=False)  # it was on since the seed was written
 
     # Seen.
     power = models.CharField(max_length=8, default="unknown")
@@ -109,6 +113,7 @@ class Snapshot(models.Model):
     note = models.CharField(max_length=200, blank=True, default="")
     ready = models.BooleanField(default=False)  # seen on the cluster
     ssh_host_key = models.TextField(blank=True, default="")  # what the machine's was; the snapshot has it in it
+    seeded_with = models.JSONField(default=dict, blank=True, editable=False)  # what the machine's was, which goes with that host key
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

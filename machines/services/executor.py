@@ -191,8 +191,8 @@ def _succeed(work: Work, columns: dict[str, Any]) -> None:
                     refs.forget_adopted(work.machine.cluster, ref)
 
         case Kind.SNAPSHOT:
-            pinned = Machine.objects.filter(pk=work.machine.pk).values("ssh_host_key")[:1]
-            also = partial(snapshots.filter(name=operation.params["snapshot"]).update, ready=True, ssh_host_key=Subquery(pinned))
+            kept = {name: Subquery(Machine.objects.filter(pk=work.machine.pk).values(name)[:1]) for name in ("ssh_host_key", "seeded_with")}
+            also = partial(snapshots.filter(name=operation.params["snapshot"]).update, ready=True, **kept)
         case Kind.DELETE_SNAPSHOT:
             also = snapshots.filter(name=operation.params["snapshot"]).delete
     if operation.kind in (Kind.DESTROY, Kind.RELEASE):

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from machines.lifecycle import Event, Kind, State
 from machines.models import Machine, Operation
 from machines.providers.errors import Busy, ForeignMachine, Incomplete, InvalidSpec, OutcomeUnknown, ProviderError, Unseen
-from machines.providers.types import Power, Presence, Sighting, Stage, StopMode
+from machines.providers.types import Power, Presence, Sighting, Stage, StopMode, TaskRef
 
 from . import gateway, refs
 from .work import Again, Done, Outcome, Vanished, Wait, Work
@@ -37,7 +37,7 @@ def ensure_created(work: Work) -> Outcome:
     new = machine.state == State.PENDING and not machine.ref
     if machine.state == State.PENDING:
         # Before the call: after a crash we know where to look.
-        work.commit(event=Event.BEGIN, machine={"ref": machine.ref or refs.take(machine)})
+        work.commit(event=Event.BEGIN, machine={"ref": machine.ref or refs.take(machine), **gateway.new_seed(machine)})
     # What is there and cannot be seen may be ours, unless nothing was ever asked of the cluster under this ref.
     unasked = work.checkpoint.pop("unasked", "") == machine.ref
     try:
@@ -70,7 +70,7 @@ def _make(work: Work, *, new: bool, unasked: bool) -> Outcome:
             return Done(machine={} if machine.made_at else {"made_at": timezone.now()})
     work.say(_("Making the machine from “%(template)s”.") % {"template": machine.template})
     if machine.made_at or machine.ssh_host_key:  # the one that was there is gone; the new one has a host key of its own
-        work.commit(machine={"ssh_host_key": "", "made_at": None})
+        work.commit(machine={"ssh_host_key": "", "made_at": None, **gateway.new_seed(machine)})
     elif unasked:
         work.commit()  # before the call: from here on it may have been asked
     try:
@@ -109,8 +109,23 @@ def ensure_on(work: Work) -> Outcome:
     if _ready(work).power is Power.ON:
         work.say(_("It is on."))
         return Done()
+    if task := _seed_anew(work):
+        return Wait([task])
     work.say(_("Switching it on."))
     return work.act("start", lambda: work.provider.begin_start(work.identity, work.machine.ref))
+
+
+def _seed_anew(work: Work) -> TaskRef | None:
+    """Before its first boot a guest is told of the person who has it by now, and of their keys."""
+    machine = work.machine
+    if machine.seed_read or not machine.username or (told := gateway.told_of_person(machine)) == machine.seeded_with:
+        return None
+    machine.seeded_with = told
+    work.still_ours()
+    if task := work.provider.ensure_configured(work.identity, machine.ref, gateway.spec(machine)):
+        return task
+    work.commit(machine={"seeded_with": told})
+    return None
 
 
 def ensure_off_gracefully(work: Work) -> Outcome:
@@ -180,9 +195,10 @@ def ensure_reverted(work: Work) -> Outcome:
         work.say(_("Bringing the disk back to the snapshot “%(name)s”.") % {"name": snapshot})
     if outcome := work.once("reverted", lambda: work.provider.begin_revert(work.identity, machine.ref, gateway.spec(machine), snapshot)):
         return outcome
-    # The guest's first boot is ahead of it again, with a new host key, unless the snapshot has one in it.
-    kept = machine.snapshots.filter(name=snapshot).values_list("ssh_host_key", flat=True).first()
-    return Done(machine={"ssh_host_key": kept or ""})
+    if not snapshot:  # the guest's first boot is ahead of it again, with a new host key
+        return Done(machine={"ssh_host_key": "", **gateway.new_seed(machine)})
+    kept = machine.snapshots.filter(name=snapshot).first()
+    return Done(machine={"ssh_host_key": kept.ssh_host_key, "seeded_with": kept.seeded_with} if kept else {"ssh_host_key": ""})
 
 
 def _was_removed(work: Work) -> bool:
@@ -190,7 +206,7 @@ def _was_removed(work: Work) -> bool:
     if "removed" not in work.checkpoint and "reverting" in work.checkpoint and work.look().presence is Presence.ABSENT:
         work.task_error = None  # it told of the old one
         work.checkpoint["removed"] = True
-        work.commit(machine={"ssh_host_key": "", "made_at": None})
+        work.commit(machine={"ssh_host_key": "", "made_at": None, **gateway.new_seed(work.machine)})
     return "removed" in work.checkpoint
 
 

@@ -39,6 +39,8 @@ def apply(machine: Machine, event: Event, *, problem: str = "", code: str = "", 
     changes: dict[str, Any] = {"state": state, "state_since": now, "problem": problem[:300], "problem_code": code, **fields}
     if state not in _POWER_AS_IT_WAS:
         changes["on_since"] = (machine.on_since or now) if state is State.RUNNING else None
+        if state is State.RUNNING:
+            changes["seed_read"] = True
         changes["off_since"] = (machine.off_since or now) if state is State.STOPPED else None
     if state in MOVING and state != State.UPDATING:
         changes["answering_since"] = None
