@@ -1,6 +1,12 @@
 from django.urls import path
 
-from . import views
+from . import views, views_sessions, views_ssh_keys
 
 app_name = "accounts"
-urlpatterns = [path("profile/", views.profile, name="profile")]
+urlpatterns = [
+    path("profile/", views.profile, name="profile"),
+    path("ssh-keys/", views_ssh_keys.keys, name="ssh_keys"),
+    path("ssh-keys/<int:pk>/remove/", views_ssh_keys.remove, name="remove_ssh_key"),
+    path("sessions/", views_sessions.signed_in, name="sessions"),  # before allauth's, of which it is the page
+    path("sessions/<int:pk>/end/", views_sessions.end, name="end_session"),
+]

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from accounts.models import Role
+from accounts.models import Role, SshKey
 from classes.services.invites import link_token
 from machines.lifecycle import State
 from tests.classes.rows import enrol, make_class, make_invite, make_place
@@ -122,6 +122,10 @@ MATRIX: dict[str, Row] = {
     "classes:join": Row((OK, SEE_OTHER, OK, OK, OK, OK), (LOGIN, *[SEE_OTHER] * 5), lambda world: [link_token(world.invite)]),
     # -- people
     "accounts:profile": Row(SIGNED_IN, SIGNED_IN),
+    "accounts:ssh_keys": Row(SIGNED_IN, SIGNED_IN),  # an empty form is shown again
+    "accounts:remove_ssh_key": Row((LOGIN, *[NOT_ALLOWED] * 5), (LOGIN, SEE_OTHER, *[NOT_FOUND] * 4), lambda world: [world.ssh_key.pk]),
+    "accounts:sessions": Row(SIGNED_IN, (LOGIN, *[SEE_OTHER] * 5)),
+    "accounts:end_session": Row((LOGIN, *[NOT_ALLOWED] * 5), (LOGIN, *[NOT_FOUND] * 5), lambda world: [0]),  # they have no such session
     "usersessions_list": Row(SIGNED_IN, (LOGIN, *[SEE_OTHER] * 5)),
     "account_login": Row(DOORS, DOORS),
     "account_signup": Row(DOORS, DOORS),
@@ -161,9 +165,18 @@ def world():
     failed = make_place(lab_class, state=State.FAILED, problem="The cluster's storage is full.").machine
     batch = make_batch()
     operation = make_operation(place.machine, state="succeeded", batch=batch, requested_by=people["owner"])
+    ssh_key = SshKey.objects.create(user=people["owner"], name="laptop", text="ssh-ed25519 AAAA", fingerprint="SHA256:abc")
     wish = make_request(people["owner"], template=place.machine.template, reason=f"Beside {place.machine.name}.")
     return SimpleNamespace(
-        wish=wish, people=people, lab_class=lab_class, machine=place.machine, failed=failed, batch=batch, operation=operation, invite=make_invite(lab_class)
+        ssh_key=ssh_key,
+        wish=wish,
+        people=people,
+        lab_class=lab_class,
+        machine=place.machine,
+        failed=failed,
+        batch=batch,
+        operation=operation,
+        invite=make_invite(lab_class),
     )
 
 
