@@ -60,8 +60,10 @@ def test_the_link_of_a_confirmation_signs_nobody_in_elsewhere(client):
     assert EmailAddress.objects.get(user__username="grace").verified
 
 
-def test_accounts_without_an_address_have_nothing_to_confirm(client):
-    make_user("ada", email="")
+@pytest.mark.parametrize("email", ["", "ada@uni.test"])
+def test_what_others_wrote_down_needs_no_confirming(client, email):
+    make_user("ada", email=email)
+    EmailAddress.objects.all().delete()
     assert client.post(reverse("account_login"), {"login": "ada", "password": PASSWORD}).url == "/"
 
 
@@ -269,6 +271,20 @@ def test_the_sixth_wrong_password_of_an_account_is_refused_and_so_is_the_right_o
         in_the_frame(text, "Too many wrong passwords for this account. Wait five minutes, then try again.")
         assert 'role="alert"' in text
     assert sign_in(client, "bob").status_code == 302
+
+
+@pytest.mark.parametrize("email", ["ada@uni.test", "nobody@uni.test"])
+def test_a_postbox_is_not_flooded_and_a_lecture_hall_is_not_kept_out(client, email):
+    make_user("ada")
+    others = [make_user() for _ in range(100)]
+    answers = [client.post(reverse("account_reset_password"), {"email": email}) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [302, 302, 302, 429]
+    in_the_frame(answers[-1].content.decode(), "Too many tries")
+    sent = len(mail.outbox)
+    assert sent == 3
+    for other in others:
+        assert client.post(reverse("account_reset_password"), {"email": other.email}).status_code == 302
+    assert len(mail.outbox) == sent + 100
 
 
 def test_wrong_passwords_are_not_forgotten_over_those_of_others(client):
