@@ -1,5 +1,6 @@
 """What the portal adds to allauth: coming and going is recorded."""
 
+import logging
 from typing import Any, ClassVar
 
 from allauth.account.adapter import DefaultAccountAdapter, get_adapter
@@ -17,6 +18,9 @@ from accounts.http import page_clicked_before
 from accounts.services import audit, coming_and_going
 
 from .models import User
+from .reauthentication import AsksAgain
+
+logger = logging.getLogger(__name__)
 
 
 def address_of(request: HttpRequest) -> str | None:
@@ -27,7 +31,7 @@ def address_of(request: HttpRequest) -> str | None:
         return None
 
 
-class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
+class AccountAdapter(AsksAgain, DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
     error_messages: ClassVar = DefaultAccountAdapter.error_messages | {
         "too_many_login_attempts": _("Too many wrong passwords for this account. Wait five minutes, then try again."),
     }
@@ -74,3 +78,10 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
         if commit:
             audit.record("user.signed_up", acting_user=saved, target=saved)
         return saved
+
+    def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
+        """What changed stays changed when no mail of it can be sent."""
+        try:
+            super().send_notification_mail(*args, **kwargs)
+        except OSError:
+            logger.exception("A mail about a change to an account could not be sent.")

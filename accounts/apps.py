@@ -9,9 +9,11 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         from allauth.account import signals as account
+        from allauth.mfa import signals as mfa
         from django.contrib.auth.signals import user_logged_out, user_login_failed
 
-        from .services import coming_and_going
+        from . import checks  # noqa: F401 - registers itself
+        from .services import coming_and_going, second_factors
 
         user_logged_out.connect(coming_and_going.on_signed_out)
         user_login_failed.connect(coming_and_going.on_sign_in_failed)
@@ -22,3 +24,8 @@ class AccountsConfig(AppConfig):
         account.email_removed.connect(coming_and_going.on_address_removed)
         account.email_confirmed.connect(coming_and_going.on_address_confirmed)
         account.email_changed.connect(coming_and_going.on_address_changed)
+        mfa.authenticator_added.connect(second_factors.on_added)
+        mfa.authenticator_removed.connect(second_factors.on_removed)
+        mfa.authenticator_reset.connect(second_factors.on_new_codes)
+        mfa.authenticator_used.connect(second_factors.on_used)
+        mfa.authentication_failed.connect(second_factors.on_failed)

@@ -13,6 +13,16 @@ def _fernet(keys: tuple[str, ...]) -> MultiFernet:
     return MultiFernet([Fernet(key) for key in keys])
 
 
+def encrypted(text: str) -> str:
+    """With the first of settings.FIELD_KEYS."""
+    return _fernet(tuple(settings.FIELD_KEYS)).encrypt(text.encode()).decode()
+
+
+def decrypted(ciphertext: str) -> str:
+    """With any of them. Raises cryptography.fernet.InvalidToken where none opens it."""
+    return _fernet(tuple(settings.FIELD_KEYS)).decrypt(ciphertext.encode()).decode()
+
+
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]  # not generic at run time
     """Encrypted with the first of settings.FIELD_KEYS; read with any of them.
 
@@ -23,12 +33,12 @@ class EncryptedTextField(models.TextField):  # type: ignore[type-arg]  # not gen
     def get_prep_value(self, value: Any) -> Any:
         if not value:
             return value
-        return _fernet(tuple(settings.FIELD_KEYS)).encrypt(str(value).encode()).decode()
+        return encrypted(str(value))
 
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str | None:
         if not value:
             return value
-        return _fernet(tuple(settings.FIELD_KEYS)).decrypt(value.encode()).decode()
+        return decrypted(value)
 
     def get_lookup(self, lookup_name: str) -> Any:
         if lookup_name not in {"isnull"}:

@@ -16,6 +16,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from accounts.models import User
+from accounts.policies import owing_second_factor
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +40,13 @@ def visit(scope: Mapping[str, Any]) -> Visit:
 
 
 def over(visits: Collection[Visit]) -> set[Visit]:
-    """Those whose session has ended, or whose user was switched off or has another password now."""
+    """Those whose session has ended, or whose user was switched off, has another password now, or must first set up a second factor."""
     sessions = Session.objects.filter(session_key__in={visit.session_key for visit in visits}, expire_date__gt=timezone.now())
     living = set(sessions.values_list("session_key", flat=True))
     people = User.objects.filter(pk__in={visit.user_id for visit in visits}, is_active=True).only("password")
     hashes = {user.pk: user.get_session_auth_hash() for user in people}
-    return {visit for visit in visits if visit.session_key not in living or hashes.get(visit.user_id) != visit.user_hash}
+    owing = set(owing_second_factor().filter(pk__in=hashes).values_list("pk", flat=True))
+    return {visit for visit in visits if visit.session_key not in living or hashes.get(visit.user_id) != visit.user_hash or visit.user_id in owing}
 
 
 class Rounds(Generic[Key]):

@@ -16,11 +16,10 @@ Answer = Callable[[HttpRequest], HttpResponse]
 # The portal uses none of these; a page of it that was subverted gets none either.
 _FEATURES = (
     "accelerometer", "autoplay", "camera", "display-capture", "geolocation", "gyroscope", "magnetometer",
-    "microphone", "midi", "payment", "publickey-credentials-get", "screen-wake-lock", "serial", "usb", "xr-spatial-tracking",
+    "microphone", "midi", "payment", "screen-wake-lock", "serial", "usb", "xr-spatial-tracking",
 )  # fmt: skip
-_PERMISSIONS = ", ".join(
-    [*(f"{feature}=()" for feature in _FEATURES), "clipboard-read=(self)", "clipboard-write=(self)", "fullscreen=(self)", "keyboard-map=(self)"]
-)
+_OWN_FEATURES = ("clipboard-read", "clipboard-write", "fullscreen", "keyboard-map", "publickey-credentials-create", "publickey-credentials-get")
+_PERMISSIONS = ", ".join([*(f"{feature}=()" for feature in _FEATURES), *(f"{feature}=(self)" for feature in _OWN_FEATURES)])
 
 
 class FeaturePolicy:

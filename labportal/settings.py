@@ -1,7 +1,9 @@
 """Settings, all of them from the environment. `.env.example` explains every variable."""
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -103,6 +105,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "accounts.middleware.SecondFactorRequired",
     "django_htmx.middleware.HtmxMiddleware",
     "labportal.middleware.HtmxAnswers",
 ]
@@ -202,6 +205,34 @@ ACCOUNT_RATE_LIMITS = {
     "reset_password": "120/5m/ip,3/5m/key",
     "join_code": "300/5m/ip",
 }
+
+# -- the second factor -------------------------------------------------------------------------
+
+# Browsers offer security keys and passkeys to sites that have a name, over https or on this computer.
+_site = urlsplit(SITE_URL)
+_on_this_computer = _site.hostname == "localhost" or (_site.hostname or "").endswith(".localhost")
+_takes_keys = _on_this_computer or (_site.scheme == "https" and re.fullmatch(r"[\d.]+|.*:.*", _site.hostname or "") is None)
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes", *(["webauthn"] if _takes_keys else [])]
+MFA_ADAPTER = "accounts.second_factor.SecondFactorAdapter"
+MFA_FORMS = {
+    "authenticate": "accounts.forms_second_factor.CodeForm",
+    "reauthenticate": "accounts.forms_second_factor.CodeAgainForm",
+    "activate_totp": "accounts.forms_second_factor.FirstCodeForm",
+    "add_webauthn": "accounts.forms_second_factor.AddKeyForm",
+    "edit_webauthn": "accounts.forms_second_factor.RenameKeyForm",
+}
+MFA_TOTP_ISSUER = PORTAL_NAME
+MFA_TOTP_TOLERANCE = 1  # clocks of telephones are seconds off, and a code is typed while it ends
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = _site.scheme == "http" and _on_this_computer
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # EMAIL_VERIFICATION keeps out whoever owns no address; staff undo what is left
+MFA_RATE_LIMITS = {"webauthn_login": "600/5m/ip"}  # a lecture hall, see ACCOUNT_RATE_LIMITS, which holds the limits of codes
+SSO_BRINGS_SECOND_FACTOR = _read("SSO_BRINGS_SECOND_FACTOR", "bool", False)  # where a role requires one
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds for which a password, key or code counts for what needs it again
+ACCOUNT_EMAIL_NOTIFICATIONS = True  # of a changed password, address or factor
+
+# -- mail --------------------------------------------------------------------------------------
 
 try:
     vars().update(env.email_url("EMAIL_URL", default="consolemail://"))

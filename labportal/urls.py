@@ -6,6 +6,7 @@ from labportal.health import alive, health
 urlpatterns = [
     path("", include(([path("health", health, name="health"), path("health/live", alive, name="alive")], "labportal"))),
     path("accounts/", include("accounts.urls")),
+    path("accounts/2fa/", include("accounts.urls_second_factor")),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     path("", include("console.urls")),  # before those of machines, where every other word is a verb

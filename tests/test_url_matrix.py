@@ -142,6 +142,21 @@ MATRIX: dict[str, Row] = {
     "account_reset_password_from_key": Row(OK, OK, lambda world: ["1", "no-such-key"]),
     "account_reset_password_from_key_done": Row(OK, NOT_ALLOWED),
     "account_confirm_login_code": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5)),
+    # -- the second factor, of people who have none
+    "mfa_index": Row(SIGNED_IN, (LOGIN, *[NOT_ALLOWED] * 5)),
+    "mfa_authenticate": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5)),
+    "mfa_reauthenticate": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5)),
+    "mfa_activate_totp": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5)),  # the password again first
+    "mfa_deactivate_totp": Row((LOGIN, *[NOT_FOUND] * 5), (LOGIN, *[NOT_FOUND] * 5)),
+    "mfa_view_recovery_codes": Row((LOGIN, *[NOT_FOUND] * 5), (LOGIN, *[NOT_ALLOWED] * 5)),
+    "mfa_generate_recovery_codes": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5)),
+    "mfa_download_recovery_codes": Row((LOGIN, *[NOT_FOUND] * 5), (LOGIN, *[NOT_FOUND] * 5)),
+    "mfa_list_webauthn": Row(SIGNED_IN, (LOGIN, *[NOT_ALLOWED] * 5)),
+    "mfa_add_webauthn": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5)),
+    "mfa_remove_webauthn": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5), lambda world: [17]),
+    "mfa_edit_webauthn": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5), lambda world: [17]),
+    "mfa_login_webauthn": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5)),
+    "mfa_reauthenticate_webauthn": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5)),
 }
 
 

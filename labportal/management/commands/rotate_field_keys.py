@@ -5,6 +5,7 @@ from django.core.management.base import BaseCommand
 from django.db import models, transaction
 
 from accounts.fields import EncryptedTextField
+from accounts.services import second_factors
 
 BATCH = 100  # rows that are read, locked and written at once
 
@@ -17,6 +18,7 @@ class Command(BaseCommand):
             fields = [field.name for field in model._meta.concrete_fields if isinstance(field, EncryptedTextField)]
             if fields:
                 self.stdout.write(f"{model._meta.verbose_name_plural}: {_rotate(model, fields)}")
+        self.stdout.write(f"second factors: {second_factors.encrypt_all_anew(BATCH)}")
 
 
 def _rotate(model: type[models.Model], fields: list[str]) -> int:

@@ -1,0 +1,119 @@
+"""Second factors from the outside: taken away by staff, encrypted anew, and what happens to them recorded."""
+
+import logging
+from typing import Any
+
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
+from django.conf import settings
+from django.core.mail import send_mail
+from django.db import transaction
+from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
+from django.utils.translation import override
+
+from accounts.models import User
+from accounts.second_factor import encrypted_anew, use_up_until_now
+
+from . import audit
+
+logger = logging.getLogger(__name__)
+
+
+class SecondFactorRefused(Exception):
+    """`message` is a sentence for the person who asked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+def refusal(user: User, *, acting_user: User) -> str:
+    """Why this person may not take away the second factor of `user`, or nothing."""
+    if not acting_user.runs_portal:
+        return _("Only staff can do this.")
+    if acting_user.pk == user.pk:
+        return _("Your own second factor is changed on the pages of your account.")
+    if user.is_superuser and not acting_user.is_superuser:
+        return _("%(user)s is a superuser. Only another superuser can do this.") % {"user": user}
+    return ""
+
+
+def reset(user: User, *, acting_user: User) -> int:
+    """Take away all second factors of somebody who has lost theirs, sign them out everywhere, and tell them by mail.
+    If their role must have one, they are led to set a new one up when they sign in. Answers how many there were.
+
+    Raises SecondFactorRefused.
+    """
+    with transaction.atomic():
+        user.refresh_from_db(from_queryset=User.objects.select_for_update())
+        if why := refusal(user, acting_user=acting_user):
+            raise SecondFactorRefused(why)
+        theirs = Authenticator.objects.filter(user=user)
+        kinds = sorted(theirs.values_list("type", flat=True))
+        theirs.delete()
+        for session in UserSession.objects.filter(user=user):
+            session.end()
+        audit.record("second_factor.reset", acting_user=acting_user, target=user, kinds=kinds)
+        transaction.on_commit(lambda: _tell(user))
+    return len(kinds)
+
+
+def _tell(user: User) -> None:
+    if not user.email:
+        return
+    with override(user.language or settings.LANGUAGE_CODE):
+        subject = settings.ACCOUNT_EMAIL_SUBJECT_PREFIX + _("Your second factor was taken away")
+        body = render_to_string("mfa/email/reset_by_staff.txt", {"user": user, "portal_name": settings.PORTAL_NAME, "site_url": settings.SITE_URL})
+    try:
+        send_mail(subject, body, settings.DEFAULT_FROM_EMAIL, [user.email])
+    except OSError:
+        logger.exception("The mail about a second factor that was taken away could not be sent.")
+
+
+def encrypt_all_anew(batch: int) -> int:
+    """Write every secret of a second factor with the first of FIELD_KEYS. Interrupted, it can be run again."""
+    count, last = 0, 0
+    while True:
+        with transaction.atomic():
+            rows = list(Authenticator.objects.select_for_update(of=("self",)).filter(pk__gt=last).order_by("pk")[:batch])
+            for row in rows:
+                row.data = encrypted_anew(row.data)
+            Authenticator.objects.bulk_update(rows, ["data"])
+        if not rows:
+            return count
+        count, last = count + len(rows), rows[-1].pk
+
+
+# -- what allauth tells ----------------------------------------------------------------------------
+
+
+def on_added(user: User, authenticator: Authenticator, **signal: Any) -> None:
+    if authenticator.type == Authenticator.Type.TOTP:
+        use_up_until_now(authenticator)
+    audit.record("second_factor.added", acting_user=user, target=user, **_what(authenticator))
+
+
+def on_removed(user: User, authenticator: Authenticator, **signal: Any) -> None:
+    audit.record("second_factor.removed", acting_user=user, target=user, **_what(authenticator))
+
+
+def on_new_codes(user: User, authenticator: Authenticator, **signal: Any) -> None:
+    audit.record("second_factor.new_codes", acting_user=user, target=user, **_what(authenticator))
+
+
+def on_used(user: User, authenticator: Authenticator, **signal: Any) -> None:
+    """Codes and keys that open the door are part of signing in. A recovery code is used when something was lost."""
+    if authenticator.type == Authenticator.Type.RECOVERY_CODES:
+        authenticator.refresh_from_db(fields=["data"])
+        left = len(authenticator.wrap().get_unused_codes())
+        audit.record("second_factor.recovery_code_used", acting_user=user, target=user, left=left)
+
+
+def on_failed(user: User, authenticator: Authenticator, **signal: Any) -> None:
+    """Whoever typed the wrong code knew the password, which does not make them the person."""
+    audit.record("second_factor.wrong_code", acting_user=None, target=user, outcome="refused", again=bool(signal.get("reauthentication")))
+
+
+def _what(authenticator: Authenticator) -> dict[str, str]:
+    return {"kind": authenticator.type} | ({"name": authenticator.wrap().name} if authenticator.type == Authenticator.Type.WEBAUTHN else {})
