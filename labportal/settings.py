@@ -62,7 +62,7 @@ except ValueError:
 
 INSTALLED_APPS = [
     "daphne",
-    "django.contrib.admin",
+    "labportal.administration.Administration",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
