@@ -1,6 +1,7 @@
 """Who is student, teacher or staff."""
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from accounts.models import Role, User
@@ -22,18 +23,38 @@ def refusal(user: User, role: Role, *, acting_user: User | None) -> str:
         return ""
     if user.is_superuser:
         return _("%(user)s is a superuser and stays staff.") % {"user": user}
-    if acting_user is not None and acting_user.pk == user.pk and user.role == Role.STAFF:
+    if user.role != Role.STAFF:
+        return ""
+    if acting_user is not None and acting_user.pk == user.pk:
         return _("You cannot take the staff role from yourself. Ask another member of staff.")
+    return indispensable(user)
+
+
+def indispensable(user: User) -> str:
+    """Why the portal cannot do without this person, or nothing: somebody runs it, and if there are superusers, one is left."""
+    others = User.objects.filter(is_active=True).exclude(pk=user.pk)
+    if user.is_superuser and not others.filter(is_superuser=True).exists():
+        return _("%(user)s is the last superuser.") % {"user": user}
+    if user.runs_portal and not others.filter(Q(role=Role.STAFF) | Q(is_superuser=True)).exists():
+        return _("%(user)s is the last who runs the portal.") % {"user": user}
     return ""
+
+
+def hold_staff() -> None:
+    """Lock all who run the portal: two who close each other's account at the same moment would leave nobody. Inside a
+    transaction only, before any other person is locked."""
+    list(User.objects.select_for_update().filter(Q(role=Role.STAFF) | Q(is_superuser=True)).order_by("pk").values_list("pk"))
 
 
 def set_role(user: User, role: Role | str, *, acting_user: User | None) -> None:
     """Give `user` a role and keep `is_staff`, which opens the admin, in step with it.
 
-    Raises RoleRefused for taking one's own staff role away and for a superuser, who stays staff.
+    Raises RoleRefused for taking one's own staff role away, or the last one there is, and for a superuser, who stays staff.
     """
     role = Role(role)
     with transaction.atomic():
+        if role != Role.STAFF and user.role == Role.STAFF:
+            hold_staff()
         user.refresh_from_db(from_queryset=User.objects.select_for_update())
         if why := refusal(user, role, acting_user=acting_user):
             raise RoleRefused(why)
