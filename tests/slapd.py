@@ -86,7 +86,7 @@ class Slapd:
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "tree").mkdir(parents=True)
         (folder / "ca.pem").write_bytes(authority.certificate)
-        self.present(authority, "localhost")
+        self.present(authority, "127.0.0.1")
         anonymous = "read" if anonymous_reads else "auth"
         text = _CONFIGURATION.format(
             schema=_SCHEMA, modules=_MODULES, folder=folder, base=BASE, root=ROOT_DN, password=ROOT_PASSWORD, portal=PORTAL_DN, anonymous=anonymous
@@ -95,11 +95,12 @@ class Slapd:
 
     @property
     def uri(self) -> str:
-        return f"ldap://localhost:{self.port}"
+        """An address, as libldap wants a certificate of `localhost` to be one of the computer's own name."""
+        return f"ldap://127.0.0.1:{self.port}"
 
     @property
     def tls_uri(self) -> str:
-        return f"ldaps://localhost:{self.tls_port}"
+        return f"ldaps://127.0.0.1:{self.tls_port}"
 
     @property
     def ca_file(self) -> Path:
@@ -114,8 +115,9 @@ class Slapd:
 
     # -- the process ---------------------------------------------------------------------------
 
-    def start(self) -> None:
-        command = [_program(self.folder), "-h", f"ldap://127.0.0.1:{self.port} ldaps://127.0.0.1:{self.tls_port}", "-f", self.folder / "slapd.conf", "-d", "0"]
+    def start(self, *, tls: bool = True) -> None:
+        addresses = f"ldap://127.0.0.1:{self.port}" + (f" ldaps://127.0.0.1:{self.tls_port}" if tls else "")
+        command = [_program(self.folder), "-h", addresses, "-f", self.folder / "slapd.conf", "-d", "0"]
         with (self.folder / "slapd.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 20

@@ -1,0 +1,254 @@
+"""The university directory: who somebody is there, and whether this is their password."""
+
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import ldap
+from ldap.dn import escape_dn_chars
+from ldap.ldapobject import SimpleLDAPObject
+
+from .config import PLACE, DirectoryConfig
+from .groups import groups_of
+from .names import first_value
+from .query import Found, TooMany, all_of, any_of, equals, search
+from .servers import Servers, described
+from .types import DirectoryError, Entry, Misconfigured, Step
+
+LONGEST_LOGIN, LONGEST_PASSWORD = 254, 1024
+
+# How directories say that an account is closed: Active Directory's bit, 389 Directory Server's word, OpenLDAP's date
+# for locked by hand. Other dates there are of a lock that ends by itself, which the server applies.
+_USER_ACCOUNT_CONTROL, _DISABLED_BIT = "userAccountControl", 2
+_NS_ACCOUNT_LOCK = "nsAccountLock"
+_PWD_ACCOUNT_LOCKED_TIME, _FOR_EVER = "pwdAccountLockedTime", "000001010000Z"
+_MARKS = (_USER_ACCOUNT_CONTROL, _NS_ACCOUNT_LOCK, _PWD_ACCOUNT_LOCKED_TIME)
+
+# What servers say of a name or password that is not right, or of an account that may not bind.
+_NOT_THEIRS = (
+    ldap.INVALID_CREDENTIALS,
+    ldap.INAPPROPRIATE_AUTH,
+    ldap.UNWILLING_TO_PERFORM,
+    ldap.INVALID_DN_SYNTAX,
+    ldap.NO_SUCH_OBJECT,
+    ldap.CONSTRAINT_VIOLATION,
+    ldap.INSUFFICIENT_ACCESS,
+)
+
+Answer = TypeVar("Answer")
+
+
+class Directory:
+    """Threads share one. Every method raises Unreachable within the time of the settings where no server answers, and
+    Misconfigured where one does and what the settings say cannot work with it."""
+
+    def __init__(self, config: DirectoryConfig) -> None:
+        self.config = config
+        self._servers = Servers(config)
+        self._attributes = (*config.attributes.all, *_MARKS, *filter(None, [config.groups.member_of]))
+
+    def authenticate(self, login: str, password: str) -> Entry | None:
+        """The person with this name, or address, and password. None: there is none, or several, or the password is
+        another, or they may not sign in; which of these is not told, and takes no other time."""
+        if not _can_be_name(login) or not _can_be_password(password):
+            return None
+        entry = self._ask(lambda connection: self._authenticated(connection, login.strip(), password))
+        return entry if entry is not None and self.config.admits(entry) else None
+
+    def find(self, login: str) -> Entry | None:
+        """The person with this name or address, whether they may sign in or not. None: there is none, or several."""
+        if not _can_be_name(login):
+            return None
+        return self._found(self._named(login.strip()))
+
+    def by_uid(self, uid: str) -> Entry | None:
+        """The person with this stable id."""
+        value = self._id_written(uid)
+        return None if value is None else self._found(all_of(self.config.user_filter, equals(self.config.attributes.uid, value)))
+
+    def holds(self, name: str) -> bool:
+        """Whether this is a name or an address of anybody or anything below the bases of people, who may sign in or not."""
+        if not _can_be_name(name):
+            return False
+        attributes = {self.config.attributes.name, self.config.attributes.email, *self.config.attributes.logins}
+        wanted = any_of(equals(attribute, name.strip()) for attribute in sorted(attributes))
+
+        def held(connection: SimpleLDAPObject) -> bool:
+            try:
+                return bool(search(connection, self.config.user_bases, wanted, ("1.1",), limit=1))
+            except TooMany:
+                return True
+
+        return self._ask_as_portal(held)
+
+    def explain(self, login: str) -> Iterator[Step]:
+        """How this person is looked up, step by step, without their password; the last step is the one it ends at."""
+        config = self.config
+        try:
+            self._ask_as_portal(lambda connection: None)
+            yield Step("Connect and bind", f"as {config.bind_dn or 'nobody (anonymous)'}")
+            if not _can_be_name(login):
+                yield Step("Look for the person", "this can be no name", good=False)
+                return
+            wanted = self._named(login.strip())
+            people = self._ask_as_portal(lambda connection: self._people(connection, wanted, limit=10))
+        except DirectoryError as error:
+            yield Step("Ask the directory", f"{error.message} {error.detail}", good=False)
+            return
+        except TooMany:
+            yield Step("Look for the person", f"{wanted}: more than 10", good=False)
+            return
+        found = "; ".join(person.dn for person in people) or "nobody"
+        yield Step("Look for the person", f"{wanted} under {'; '.join(config.user_bases)}: {found}", good=len(people) == 1)
+        if len(people) != 1:
+            return
+        try:
+            entry = self._found(wanted)
+        except DirectoryError as error:
+            yield Step("Read the entry and its groups", f"{error.message} {error.detail}", good=False)
+            return
+        if entry is None:
+            yield Step("Read the entry and its groups", "it has gone this moment", good=False)
+            return
+        yield Step("Read the entry", f"id {entry.uid}, name {entry.name}, {entry.first_name} {entry.last_name}, {entry.email or 'no address'}")
+        yield Step("Read the groups", "\n".join(sorted(entry.groups)) or "none")
+        yield Step("Role", config.role_of(entry.groups) or ("student, by default" if config.student_by_default else "none"))
+        yield Step("May sign in", self._why(entry), good=config.admits(entry))
+
+    # -- on a connection -----------------------------------------------------------------------
+
+    def _authenticated(self, connection: SimpleLDAPObject, login: str, password: str) -> Entry | None:
+        config = self.config
+        if config.direct_bind:
+            return self._bound_directly(connection, login, password)
+        self._bind_as_portal(connection)
+        person = self._one_person(connection, self._named(login))
+        # Where there is nobody a bind is tried all the same, as it would take time.
+        dn = f"cn={uuid.uuid4()},{config.user_bases[0]}" if person is None else person.dn
+        if not self._is_password(connection, dn, password) or person is None:
+            return None
+        self._bind_as_portal(connection)
+        return self._entry(connection, person)
+
+    def _bound_directly(self, connection: SimpleLDAPObject, login: str, password: str) -> Entry | None:
+        """The entry is that of the name that was bound with: another could have the same login elsewhere in the tree."""
+        config, is_dn = self.config, "=" in self.config.direct_bind
+        name = config.direct_bind.replace(PLACE, escape_dn_chars(login) if is_dn else login)
+        if not self._is_password(connection, name, password):
+            return None
+        if config.bind_dn:
+            self._bind_as_portal(connection)
+        if is_dn:
+            people = search(connection, [name], config.user_filter, self._attributes, scope=ldap.SCOPE_BASE)
+            return self._entry(connection, people[0]) if people else None
+        return self._one(connection, all_of(config.user_filter, equals("userPrincipalName", name)))
+
+    def _is_password(self, connection: SimpleLDAPObject, name: str, password: str) -> bool:
+        try:
+            connection.simple_bind_s(name, password)
+        except _NOT_THEIRS:
+            return False
+        return True
+
+    def _bind_as_portal(self, connection: SimpleLDAPObject) -> None:
+        try:
+            connection.simple_bind_s(self.config.bind_dn, self.config.bind_password)
+        except (*_NOT_THEIRS, ldap.STRONG_AUTH_REQUIRED, ldap.CONFIDENTIALITY_REQUIRED) as error:
+            raise Misconfigured("The directory does not let the portal in.", f"bind as {self.config.bind_dn!r}: {described(error)}") from error
+
+    def _people(self, connection: SimpleLDAPObject, wanted: str, *, limit: int = 1) -> list[Found]:
+        return search(connection, self.config.user_bases, wanted, self._attributes, limit=limit)
+
+    def _one_person(self, connection: SimpleLDAPObject, wanted: str) -> Found | None:
+        """Of several none: which of them it is nobody could say."""
+        try:
+            people = self._people(connection, wanted)
+        except TooMany:
+            return None
+        return people[0] if people else None
+
+    def _one(self, connection: SimpleLDAPObject, wanted: str) -> Entry | None:
+        person = self._one_person(connection, wanted)
+        return None if person is None else self._entry(connection, person)
+
+    def _entry(self, connection: SimpleLDAPObject, person: Found) -> Entry:
+        names = self.config.attributes
+        uid, name = self._id_read(person), person.text(names.name)
+        if not uid or not name:
+            raise Misconfigured(
+                "The directory does not say who this is.", f"{person.dn} has no {names.uid if not uid else names.name} that the portal may read"
+            )
+        return Entry(
+            uid=uid,
+            dn=person.dn,
+            name=name,
+            email=person.text(names.email).lower(),
+            first_name=person.text(names.first_name),
+            last_name=person.text(names.last_name),
+            groups=groups_of(connection, self.config.groups, person, name),
+            disabled=self._is_disabled(connection, person),
+        )
+
+    def _is_disabled(self, connection: SimpleLDAPObject, person: Found) -> bool:
+        control = person.text(_USER_ACCOUNT_CONTROL)
+        if control.isdecimal() and int(control) & _DISABLED_BIT:
+            return True
+        if person.text(_NS_ACCOUNT_LOCK).lower() == "true" or person.text(_PWD_ACCOUNT_LOCKED_TIME) == _FOR_EVER:
+            return True
+        return bool(self.config.disabled_filter) and bool(search(connection, [person.dn], self.config.disabled_filter, ("1.1",), scope=ldap.SCOPE_BASE))
+
+    # -- the rest ------------------------------------------------------------------------------
+
+    def _found(self, wanted: str) -> Entry | None:
+        return self._ask_as_portal(lambda connection: self._one(connection, wanted))
+
+    def _ask_as_portal(self, question: Callable[[SimpleLDAPObject], Answer]) -> Answer:
+        def asked(connection: SimpleLDAPObject) -> Answer:
+            self._bind_as_portal(connection)
+            return question(connection)
+
+        return self._ask(asked)
+
+    def _ask(self, question: Callable[[SimpleLDAPObject], Answer]) -> Answer:
+        try:
+            return self._servers.ask(question)
+        except ldap.LDAPError as error:
+            raise Misconfigured("The directory gave an answer that makes no sense here.", described(error)) from error
+
+    def _named(self, login: str) -> str:
+        return all_of(self.config.user_filter, any_of(equals(attribute, login) for attribute in self.config.attributes.logins))
+
+    def _id_read(self, person: Found) -> str:
+        attribute = self.config.attributes.uid
+        if attribute.lower() != "objectguid":
+            return person.text(attribute)
+        value = person.first(attribute)
+        return str(uuid.UUID(bytes_le=value)) if len(value) == 16 else ""
+
+    def _id_written(self, uid: str) -> str | bytes | None:
+        """As the directory has it, or None where it can be no id of it."""
+        if self.config.attributes.uid.lower() != "objectguid":
+            return uid or None
+        try:
+            return uuid.UUID(uid).bytes_le
+        except ValueError:
+            return None
+
+    def _why(self, entry: Entry) -> str:
+        if self.config.admits(entry):
+            return "yes"
+        if entry.disabled:
+            return "no: the directory has disabled this account"
+        if self.config.required_groups and not self.config.required_groups & entry.groups:
+            return f"no: in none of the required groups {'; '.join(sorted(first_value(group) for group in self.config.required_groups))}"
+        return "no: in no group of a role"
+
+
+def _can_be_name(login: str) -> bool:
+    return bool(login.strip()) and len(login) <= LONGEST_LOGIN and login.isprintable()
+
+
+def _can_be_password(password: str) -> bool:
+    """An empty one would bind anybody, as nobody; and a server written in C would read up to the NUL."""
+    return bool(password) and len(password) <= LONGEST_PASSWORD and "\0" not in password and not re.search("[\ud800-\udfff]", password)

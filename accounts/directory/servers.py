@@ -1,0 +1,139 @@
+"""Which server is asked, and for how long.
+
+One that hangs must hold nobody up. libldap's own time-outs bound connecting and each answer, but neither the look-up of
+a name nor, with GnuTLS, a handshake; so every server is asked in a thread of its own that is given up on in time.
+"""
+
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as OutOfTime
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import ldap
+from ldap.ldapobject import SimpleLDAPObject
+
+from .config import DirectoryConfig
+from .types import Misconfigured, Unreachable
+
+log = logging.getLogger(__name__)
+
+REST_SECONDS = 30.0  # for which a server that hung is asked last, and not for long
+RESTING_PATIENCE = 0.3
+AT_ONCE = 16  # servers asked at the same time; what hangs beyond its time goes on counting
+
+NOT_THERE = (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.TIMEOUT, ldap.UNAVAILABLE, ldap.BUSY, ldap.TIMELIMIT_EXCEEDED)
+
+Answer = TypeVar("Answer")
+
+
+class Servers:
+    """The servers of a directory. Threads share one."""
+
+    def __init__(self, config: DirectoryConfig) -> None:
+        self._config = config
+        self._slots = threading.BoundedSemaphore(AT_ONCE)
+        self._hung_at: dict[str, float] = {}
+
+    def ask(self, question: Callable[[SimpleLDAPObject], Answer]) -> Answer:
+        """What the first server says that answers. `question` gets a connection on which nobody is bound yet; what it
+        raises is raised here, unless it says that the server is not there. Raises Unreachable, Misconfigured."""
+        end = time.monotonic() + self._config.timeout
+        uris = sorted(self._config.uris, key=self._rests)
+        problems = []
+        for number, uri in enumerate(uris):
+            left = end - time.monotonic()
+            patience = min(RESTING_PATIENCE, left) if self._rests(uri) else left / (len(uris) - number)
+            try:
+                answer = self._ask_one(uri, question, max(0.0, patience))
+            except OutOfTime:
+                self._hung_at[uri] = time.monotonic()
+                problems.append(f"{uri}: no answer within {patience:.1f} s")
+            except NOT_THERE as error:
+                if isinstance(error, ldap.TIMEOUT):
+                    self._hung_at[uri] = time.monotonic()
+                problems.append(f"{uri}: {described(error)}")
+            except (OSError, ssl.SSLError) as error:
+                problems.append(f"{uri}: {error}")
+            else:
+                self._hung_at.pop(uri, None)
+                return answer
+        log.warning("the directory does not answer: %s", "; ".join(problems))
+        raise Unreachable("The directory does not answer at the moment.", "; ".join(problems))
+
+    def _rests(self, uri: str) -> bool:
+        hung_at = self._hung_at.get(uri)
+        return hung_at is not None and time.monotonic() - hung_at < REST_SECONDS
+
+    def _ask_one(self, uri: str, question: Callable[[SimpleLDAPObject], Answer], patience: float) -> Answer:
+        """Raises OutOfTime, and whatever connecting and the question raise."""
+        end = time.monotonic() + patience
+        if not self._slots.acquire(timeout=patience):
+            raise OutOfTime
+        future: Future[Answer] = Future()
+
+        def answer() -> None:
+            try:
+                future.set_result(self._talk(uri, question, max(0.05, end - time.monotonic())))
+            except BaseException as error:
+                future.set_exception(error)
+            finally:
+                self._slots.release()
+
+        # A daemon: one that hangs does not keep the process from ending.
+        threading.Thread(target=answer, name="directory", daemon=True).start()
+        return future.result(max(0.0, end - time.monotonic()))
+
+    def _talk(self, uri: str, question: Callable[[SimpleLDAPObject], Answer], seconds: float) -> Answer:
+        secure = urlsplit(uri).scheme == "ldaps"
+        if secure:
+            self._shake_hands(uri, seconds)
+        connection = ldap.initialize(uri)
+        try:
+            connection.protocol_version = ldap.VERSION3
+            connection.set_option(ldap.OPT_REFERRALS, 0)  # nobody's password is sent to where a server points
+            connection.set_option(ldap.OPT_NETWORK_TIMEOUT, seconds)
+            connection.set_option(ldap.OPT_TIMEOUT, seconds)
+            if secure or self._config.start_tls:
+                self._trust(connection)
+            if not secure and self._config.start_tls:
+                try:
+                    connection.start_tls_s()
+                except (ldap.PROTOCOL_ERROR, ldap.UNAVAILABLE, ldap.OPERATIONS_ERROR) as error:
+                    raise Misconfigured("The directory offers no encryption.", f"{uri}: StartTLS: {described(error)}") from error
+            return question(connection)
+        finally:
+            connection.unbind_ext_s()
+
+    def _trust(self, connection: SimpleLDAPObject) -> None:
+        """Certificates are checked, always: against the file of the settings, or the authorities this computer trusts."""
+        if self._config.ca_file is not None:
+            connection.set_option(ldap.OPT_X_TLS_CACERTFILE, str(self._config.ca_file))
+        connection.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
+        connection.set_option(ldap.OPT_X_TLS_NEWCTX, 0)  # last: it makes the former count
+
+    def _shake_hands(self, uri: str, seconds: float) -> None:
+        """Find out whether the server speaks TLS before libldap does, which would wait for it without end. Raises
+        OutOfTime, OSError."""
+        parts = urlsplit(uri)
+        context = ssl.create_default_context(cafile=None if self._config.ca_file is None else str(self._config.ca_file))
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the authorities of universities are old; libldap decides
+        try:
+            with (
+                socket.create_connection((parts.hostname or "", parts.port or 636), seconds) as plain,
+                context.wrap_socket(plain, server_hostname=parts.hostname),
+            ):
+                pass
+        except TimeoutError:
+            raise OutOfTime from None
+
+
+def described(error: Exception) -> str:
+    """What libldap says, for staff. None of it repeats what was sent."""
+    said = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    return ": ".join(str(said[key]) for key in ("desc", "info") if said.get(key)) or type(error).__name__

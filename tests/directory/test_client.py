@@ -1,0 +1,268 @@
+"""Who somebody is in a real directory, and whether it is their password."""
+
+import dataclasses
+import uuid
+
+import pytest
+
+from accounts.directory.client import Directory
+from accounts.directory.config import Attributes, Groups
+from accounts.directory.names import normalised
+from accounts.directory.types import DirectoryError, Misconfigured
+from tests import slapd as tree
+from tests.directory.config import config_for
+from tests.slapd import password_of
+
+
+@pytest.fixture(scope="module")
+def directory(still_slapd):
+    return Directory(config_for(still_slapd))
+
+
+def sign_in(directory, login, uid=""):
+    return directory.authenticate(login, password_of(uid or login))
+
+
+@pytest.mark.parametrize("uid", ["alice", "bob", "nomail", "petra", "carol", "dora", "erik", "jsmith", "twin1"])
+def test_everybody_signs_in_with_their_own_password_alone(directory, uid):
+    assert sign_in(directory, uid).name == uid
+    assert directory.authenticate(uid, "wrong") is None
+    assert directory.authenticate(uid, password_of("alice") + "x") is None
+
+
+def test_what_is_read_of_a_person(directory, still_slapd):
+    alice = sign_in(directory, "alice")
+    assert alice.dn == still_slapd.dns["alice"]
+    assert (alice.name, alice.first_name, alice.last_name, alice.email) == ("alice", "Alice", "Müller", "alice@uni.test")
+    assert alice.uid == still_slapd.value(alice.dn, "entryUUID").decode()
+    assert directory.by_uid(alice.uid) == directory.find("alice") == alice
+    assert sign_in(directory, "nomail").email == ""
+
+
+def test_name_and_address_lead_to_the_same_person(directory):
+    assert sign_in(directory, "alice@uni.test", "alice") == sign_in(directory, "ALICE", "alice") == sign_in(directory, " alice ", "alice")
+
+
+def test_an_address_of_two_people_is_nobodys(directory):
+    for uid in ("twin1", "twin2"):
+        assert sign_in(directory, "lab@uni.test", uid) is None
+    assert directory.find("lab@uni.test") is None
+    assert directory.holds("lab@uni.test")
+
+
+@pytest.mark.parametrize("uid", ["suspended", "barred", "locked"])
+def test_who_is_disabled_does_not_sign_in_and_is_still_known(directory, uid):
+    assert sign_in(directory, uid) is None
+    assert directory.find(uid).disabled
+    assert directory.holds(uid)
+
+
+def test_a_lock_that_ends_by_itself_is_the_servers_matter(slapd):
+    slapd.change(slapd.dns["locked"], pwdAccountLockedTime="20200101000000Z")
+    assert sign_in(Directory(config_for(slapd)), "locked") is not None
+
+
+def test_a_filter_says_who_is_disabled(still_slapd):
+    directory = Directory(config_for(still_slapd, disabled_filter="(givenName=Alice)"))
+    assert sign_in(directory, "alice") is None and sign_in(directory, "bob") is not None
+
+
+# -- what is typed is hostile ------------------------------------------------------------------
+
+HOSTILE = [
+    "*",
+    "alice*",
+    "a*",
+    "alice)(uid=*",
+    "alice)(|(uid=*",
+    "*)(uid=*))(|(uid=*",
+    "alice\0",
+    "\0",
+    "\\",
+    "\\61lice",
+    "alice\\",
+    "(",
+    ")",
+    "&",
+    "alice,ou=people",
+    "uid=alice",
+    "alice\n",
+    "alice\u202e",
+    "\ud800",
+    "x" * 300,
+    "ü" * 300,
+    "",
+    "   ",
+]
+
+
+@pytest.mark.parametrize("login", HOSTILE)
+def test_injection_finds_nobody(directory, login):
+    assert directory.authenticate(login, password_of("alice")) is None
+    assert directory.find(login) is None
+    assert not directory.holds(login)
+
+
+@pytest.mark.parametrize("login", [*HOSTILE, "alice+cn=x", 'alice"', "alice;x", "#alice", "alice=x"])
+@pytest.mark.parametrize("template", [f"uid={{login}},{tree.INFORMATICS}", "{login}@ad.uni.test"])
+def test_injection_binds_as_nobody(still_slapd, login, template):
+    directory = Directory(config_for(still_slapd, direct_bind=template))
+    assert directory.authenticate(login, password_of("alice")) is None
+
+
+@pytest.mark.parametrize("password", ["", "\0", f"{password_of('alice')}\0", f"{password_of('alice')}\0x", "x" * 2000, "*", "\ud800"])
+def test_no_password_is_no_password(directory, still_slapd, password):
+    assert directory.authenticate("alice", password) is None
+    assert Directory(config_for(still_slapd, direct_bind=f"uid={{login}},{tree.INFORMATICS}")).authenticate("alice", password) is None
+
+
+def test_special_characters_in_a_name_are_nothing_special(slapd):
+    slapd.add_person("o'brien (lab)*\\", "Odd", "Name", tree.INFORMATICS, mail="odd@uni.test")
+    directory = Directory(config_for(slapd))
+    assert sign_in(directory, "o'brien (lab)*\\").email == "odd@uni.test"
+    directly = Directory(config_for(slapd, direct_bind=f"uid={{login}},{tree.INFORMATICS}"))
+    assert sign_in(directly, "o'brien (lab)*\\").email == "odd@uni.test"
+
+
+# -- other ways to bind and to find ------------------------------------------------------------
+
+
+def test_a_direct_bind_needs_no_account_of_the_portal(still_slapd):
+    config = config_for(still_slapd, direct_bind=f"uid={{login}},{tree.INFORMATICS}", bind_dn="", bind_password="", groups=Groups(), role_groups={})
+    directory = Directory(config)
+    assert sign_in(directory, "alice").email == "alice@uni.test"
+    assert directory.authenticate("alice", "wrong") is None
+
+
+def test_a_direct_bind_leads_to_the_entry_that_was_bound_with(slapd):
+    """Somebody of the same login elsewhere in the tree is not taken for them, even where a filter hides the one who binds."""
+    slapd.add_person("erik", "Another", "Erik", tree.INFORMATICS, userPassword="mine-and-mine-alone")
+    staff_only = config_for(slapd, direct_bind=f"uid={{login}},{tree.INFORMATICS}", user_filter="(sn=Østergård)")
+    assert Directory(staff_only).authenticate("erik", "mine-and-mine-alone") is None
+    everybody = dataclasses.replace(staff_only, user_filter="(objectClass=person)")
+    entry = Directory(everybody).authenticate("erik", "mine-and-mine-alone")
+    assert entry.dn == f"uid=erik,{tree.INFORMATICS}" and normalised(tree.STAFF) not in entry.groups
+
+
+def test_without_an_account_of_the_portal_people_are_searched_for_as_nobody(still_slapd):
+    directory = Directory(config_for(still_slapd, bind_dn="", bind_password=""))
+    with pytest.raises(Misconfigured):  # this server shows nothing to nobody
+        directory.find("alice")
+
+
+def test_ids_of_active_directory_are_read_and_found(still_slapd):
+    names = Attributes(uid="objectGUID", name="sAMAccountName", logins=("sAMAccountName", "userPrincipalName"))
+    directory = Directory(config_for(still_slapd, attributes=names))
+    alice = sign_in(directory, "alice@ad.uni.test", "alice")
+    assert alice == sign_in(directory, "alicem", "alice")
+    assert alice.uid == "00112233-4455-6677-8899-aabbccddeeff"
+    assert directory.by_uid(alice.uid) == alice
+    assert directory.by_uid("alice") is directory.by_uid(str(uuid.uuid4())) is None
+
+
+def test_an_entry_without_its_id_is_no_person(still_slapd):
+    directory = Directory(config_for(still_slapd, attributes=Attributes(uid="objectGUID")))
+    with pytest.raises(Misconfigured, match="does not say who this is"):
+        sign_in(directory, "bob")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bind_password": "wrong"},
+        {"bind_dn": "cn=nobody,dc=uni,dc=test"},
+        {"user_bases": ("ou=elsewhere,dc=uni,dc=test",)},
+        {"user_filter": "(uid)"},
+        {"start_tls": True, "ca_file": None},
+    ],
+)
+def test_settings_that_cannot_work_are_told_from_a_wrong_password(still_slapd, changes):
+    with pytest.raises(DirectoryError) as raised:
+        sign_in(Directory(config_for(still_slapd, **changes)), "alice")
+    assert raised.value.detail and "wrong" not in raised.value.detail and password_of("alice") not in str(raised.value.__dict__)
+
+
+def test_bases_that_overlap_find_a_person_once(still_slapd):
+    directory = Directory(config_for(still_slapd, user_bases=(tree.PEOPLE, tree.INFORMATICS, tree.EMPLOYEES)))
+    assert sign_in(directory, "alice").name == "alice"
+
+
+# -- time passes in the directory --------------------------------------------------------------
+
+
+def test_who_is_renamed_or_moved_stays_who_they_are(slapd):
+    directory = Directory(config_for(slapd))
+    before = sign_in(directory, "bob")
+    slapd.rename("bob", "robert")
+    renamed = directory.authenticate("robert", password_of("bob"))
+    assert (renamed.uid, renamed.name, renamed.groups) == (before.uid, "robert", before.groups)
+    assert sign_in(directory, "bob") is None
+    slapd.move("robert", tree.EMPLOYEES)
+    assert directory.by_uid(before.uid).dn == f"uid=robert,{tree.EMPLOYEES}"
+
+
+def test_a_new_person_with_an_old_name_is_another(slapd):
+    directory = Directory(config_for(slapd))
+    before = sign_in(directory, "alice").uid
+    slapd.delete(slapd.dns["alice"])
+    assert directory.find("alice") is None and directory.by_uid(before) is None and not directory.holds("alice")
+    slapd.add_person("alice", "Alice", "Another", tree.INFORMATICS)
+    assert sign_in(directory, "alice").uid != before
+    assert directory.by_uid(before) is None
+
+
+# -- who may sign in, and as what --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("uid", "role"), [("alice", "student"), ("bob", "student"), ("carol", "teacher"), ("dora", "teacher"), ("erik", "staff")])
+def test_groups_give_roles_those_within_groups_too(directory, uid, role):
+    assert directory.config.role_of(sign_in(directory, uid).groups) == role
+
+
+def test_groups_that_hold_each_other_end(directory):
+    groups = sign_in(directory, "dora").groups
+    assert groups == {normalised(f"cn={name},{tree.GROUPS}") for name in ("lecturers", "loop-a", "loop-b")} | {normalised(tree.TEACHERS)}
+
+
+def test_groups_that_list_login_names(directory):
+    assert normalised(f"cn=helpdesk,{tree.GROUPS}") in sign_in(directory, "petra").groups
+    assert normalised(f"cn=helpdesk,{tree.GROUPS}") not in sign_in(directory, "alice").groups
+
+
+def test_special_characters_in_a_dn_do_not_hide_groups(directory):
+    assert normalised(tree.OPTICS) in sign_in(directory, "jsmith").groups
+
+
+@pytest.mark.parametrize("bases", [(), (tree.GROUPS,)])
+def test_groups_are_read_from_member_of(still_slapd, bases):
+    directory = Directory(config_for(still_slapd, groups=Groups(bases=bases, member_of="memberOf", members=("member",))))
+    assert {normalised(tree.TEACHERS), normalised(f"cn=loop-b,{tree.GROUPS}")} <= sign_in(directory, "dora").groups
+    assert normalised(tree.STUDENTS) in sign_in(directory, "bob").groups
+
+
+def test_groups_in_groups_can_be_left_alone(still_slapd):
+    directory = Directory(config_for(still_slapd, groups=Groups(bases=(tree.GROUPS,), nested=False)))
+    assert normalised(tree.STUDENTS) not in sign_in(directory, "bob").groups
+    assert directory.config.role_of(sign_in(directory, "carol").groups) == "teacher"
+
+
+def test_only_who_is_in_a_required_group_may_sign_in(still_slapd):
+    directory = Directory(config_for(still_slapd, required_groups=frozenset([normalised(tree.NETWORKS)])))
+    assert sign_in(directory, "alice") and sign_in(directory, "bob")
+    assert sign_in(directory, "carol") is None
+    assert directory.find("carol").name == "carol"
+
+
+def test_who_has_no_role_is_a_student_only_by_default(still_slapd, directory):
+    assert directory.config.role_of(sign_in(directory, "alice").groups - {normalised(tree.STUDENTS)}) is None
+    strict = Directory(config_for(still_slapd, student_by_default=False, role_groups={"staff": frozenset([normalised(tree.STAFF)])}))
+    assert sign_in(strict, "alice") is None and sign_in(strict, "erik") is not None
+
+
+def test_staff_are_told_step_by_step(directory):
+    steps = list(directory.explain("dora"))
+    assert all(step.good for step in steps)
+    assert {"teacher", "yes"} <= {step.found for step in steps}
+    assert not list(directory.explain("lab@uni.test"))[-1].good
+    assert not list(directory.explain("nobody-here"))[-1].good
+    assert list(directory.explain("barred"))[-1].found.startswith("no: the directory has disabled")
