@@ -10,7 +10,7 @@ from accounts.models import User
 from machines.lifecycle import State
 from machines.models import Batch, Machine
 
-from .models import Enrolment, LabClass, PoolMachine
+from .models import Enrolment, Invite, LabClass, PoolMachine
 
 
 def runs_class(user: User, lab_class: LabClass) -> bool:
@@ -54,6 +54,14 @@ def place_of(lab_class: LabClass, machine: UUID) -> PoolMachine:
     if place is None:
         raise Http404
     return place
+
+
+def invite_of(lab_class: LabClass, number: int) -> Invite:
+    """An invite of the class. Else Http404."""
+    invite = lab_class.invites.select_related("lab_class").filter(pk=number).first()
+    if invite is None:
+        raise Http404
+    return invite
 
 
 def access_batch(user: User, key: UUID) -> Batch:

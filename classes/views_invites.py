@@ -17,8 +17,8 @@ from machines.services.refusal import Refused
 
 from . import selectors
 from .forms import CodeForm, InviteForm
-from .models import Invite, LabClass
-from .policies import access_class, access_run_class, runs_class
+from .models import LabClass
+from .policies import access_class, access_run_class, invite_of, runs_class
 from .services import enrolment, invites
 from .views import link_of, page_of
 
@@ -43,7 +43,7 @@ def new_invite(request: HttpRequest, key: UUID) -> HttpResponse:
 def project(request: HttpRequest, key: UUID, number: int) -> HttpResponse:
     """The invite for the projector: QR code, address and code, as large as the screen allows."""
     lab_class = access_run_class(person(request), key)
-    invite = _invite(lab_class, number)
+    invite = invite_of(lab_class, number)
     address = address_for_others(request, reverse("classes:code"))
     context = {
         "lab_class": lab_class,
@@ -61,7 +61,7 @@ def project(request: HttpRequest, key: UUID, number: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def revoke(request: HttpRequest, key: UUID, number: int) -> HttpResponse:
     lab_class = access_run_class(person(request), key)
-    invite = _invite(lab_class, number)
+    invite = invite_of(lab_class, number)
     if request.method == "POST":
         invites.revoke_invite(invite, acting_user=person(request))
         messages.success(request, _("The invite is withdrawn. Nobody can join by it any more."))
@@ -90,6 +90,7 @@ def code(request: HttpRequest) -> HttpResponse:
         if invite is not None:
             return redirect("classes:join", token=invites.link_token(invite))
         ratelimit.consume(request, action="join_code")
+        invites.note_refused(None, acting_user=request.user, code="wrong_code")
         form.add_error("code", _("No class has this code. Compare it with the screen, or ask your teacher for a new one."))
         status = 404
     return render(request, "classes/code.html", {"form": form}, status=status)
@@ -109,6 +110,8 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
         messages.info(request, _("You are in %(class)s already.") % {"class": lab_class})
         return redirect(page_of(lab_class))
     if (refused := invites.why_closed(invite)) is not None:
+        if asked:
+            invites.note_refused(invite, acting_user=request.user, code=refused.code)
         return _closed(request, refused.code, refused.message, lab_class, status=410)
     if not asked:
         return render(request, "classes/join.html", {"lab_class": lab_class})
@@ -117,6 +120,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
     try:
         joined = enrolment.join(invite, student=person(request))
     except Refused as refusal:  # it closed since the page was shown
+        invites.note_refused(invite, acting_user=request.user, code=refusal.code)
         return _closed(request, refusal.code, refusal.message, lab_class, status=410)
     messages.success(request, _welcome(joined))
     return redirect(page_of(lab_class))
@@ -145,13 +149,6 @@ def leave(request: HttpRequest, key: UUID) -> HttpResponse:
 
 
 # -- what they are made of ---------------------------------------------------------------------
-
-
-def _invite(lab_class: LabClass, number: int) -> Invite:
-    invite = lab_class.invites.select_related("lab_class").filter(pk=number).first()
-    if invite is None:
-        raise Http404
-    return invite
 
 
 def _closed(request: HttpRequest, reason: str, what: str, lab_class: LabClass | None, *, status: int) -> HttpResponse:
