@@ -26,7 +26,7 @@ def rdp(request: HttpRequest, key: UUID) -> HttpResponse:
     """The file that opens the remote desktop; 409 with the reason where there is none."""
     machine = access_machine(person(request), key)
     try:
-        text = remote_desktop.rdp_file(machine)
+        text = remote_desktop.rdp_file(machine, acting_user=person(request))
     except Refused as refusal:
         messages.error(request, refusal.message)
         return render(request, "machines/machine.html", machine_page(request, machine), status=409)

@@ -3,6 +3,7 @@
 import secrets
 from datetime import timedelta
 
+from django.contrib.auth.models import AnonymousUser
 from django.core.signing import BadSignature, Signer
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
@@ -96,6 +97,14 @@ def use(invite: Invite) -> None:
     invite.refresh_from_db()
     if not counted:
         raise why_closed(invite) or Refused(_("This invite is closed."), code="closed")
+
+
+def note_refused(invite: Invite | None, *, acting_user: User | AnonymousUser, code: str) -> None:
+    """Record that somebody wanted to join and could not. What they typed, where it leads to no invite, is not kept."""
+    if invite is None:
+        audit.record("class.join", acting_user=acting_user, outcome=code)
+    else:
+        audit.record("class.join", acting_user=acting_user, target=invite.lab_class, outcome=code, invite=invite.pk)
 
 
 def _with_class() -> QuerySet[Invite]:

@@ -102,7 +102,11 @@ def review(visits: Mapping[int, Visit]) -> dict[int, str]:
 
 def end(ticket: ConsoleTicket, code: str) -> None:
     """Close the record. A console that ended already keeps its first ending."""
-    ConsoleTicket.objects.filter(pk=ticket.pk, ended_at=None).update(ended_at=timezone.now(), ending=code)
+    now = timezone.now()
+    with transaction.atomic():
+        if ConsoleTicket.objects.filter(pk=ticket.pk, ended_at=None).update(ended_at=now, ending=code):
+            seconds = round((now - (ticket.used_at or now)).total_seconds())
+            record("console.close", acting_user=ticket.user, target=ticket.machine, kind=ticket.kind, seconds=seconds, ending=code)
 
 
 def _standing(ticket: ConsoleTicket) -> str:

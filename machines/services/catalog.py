@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db import transaction
 
+from accounts.services import audit
 from machines.models import Cluster, Template
 from machines.models.cluster import Audience
 from machines.providers.base import Provider
@@ -31,7 +32,8 @@ def sync_templates(cluster: Cluster, provider: Provider | None = None, *, audien
                 username = {"username": info.username} if info.username else {}
                 about = {"name": info.name[:100], "description": info.description[:300], "seeded": info.seeded, "audience": audience, **_seen(info)}
                 sizes = {name: size for name in ("cores", "memory_mib") if (size := getattr(info, name))}
-                Template.objects.create(cluster=cluster, ref=ref, **about, **username, **sizes)
+                template = Template.objects.create(cluster=cluster, ref=ref, **about, **username, **sizes)
+                audit.record("template.found", acting_user=None, target=template, cluster=cluster.name)
                 changed = True
         for template in known.values():
             if template.ref not in listed and provider.may_have_template(template.ref):
@@ -39,6 +41,8 @@ def sync_templates(cluster: Cluster, provider: Provider | None = None, *, audien
             seen = _seen(listed.get(template.ref))
             if any(getattr(template, column) != value for column, value in seen.items()):
                 Template.objects.filter(pk=template.pk).update(**seen)
+                if seen["present"] != template.present:
+                    audit.record("template.found" if seen["present"] else "template.gone", acting_user=None, target=template, cluster=cluster.name)
                 changed = True
         if changed:
             publish(f"cluster:{cluster.pk}")

@@ -3,8 +3,11 @@
 import ipaddress
 import re
 
+from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts.models import User
+from accounts.services import audit
 from machines.lifecycle import State
 from machines.models import Machine
 
@@ -14,8 +17,8 @@ from .refusal import Refused
 _USERNAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
-def rdp_file(machine: Machine) -> str:
-    """Raises Refused where the template has no remote desktop, or no address of the machine is believed."""
+def rdp_file(machine: Machine, *, acting_user: User) -> str:
+    """What is given is recorded. Raises Refused where the template has no remote desktop, or no address of the machine is believed."""
     if not machine.template.rdp:
         raise Refused(_("Machines of this template have no remote desktop. Use screen and terminal."), code="no_rdp")
     if machine.state != State.RUNNING:
@@ -29,6 +32,8 @@ def rdp_file(machine: Machine) -> str:
             _("The machine claims an address that is not its own or outside the networks of its cluster. No file is made for it. Tell the staff."),
             code="foreign_address",
         ) from None
+    with transaction.atomic():
+        audit.record("machine.rdp_file", acting_user=acting_user, target=machine)
     return write(host, port, machine.username)
 
 

@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand
 from django.db import models, transaction
 
 from accounts.fields import EncryptedTextField
-from accounts.services import second_factors
+from accounts.services import audit, second_factors
 
 BATCH = 100  # rows that are read, locked and written at once
 

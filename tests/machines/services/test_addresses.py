@@ -189,4 +189,4 @@ def test_no_file_where_the_template_has_no_remote_desktop(desktop):
     Template.objects.update(rdp=False)
     desktop.refresh_from_db()
     with pytest.raises(Refused, match="no remote desktop"):
-        rdp.rdp_file(Machine.objects.get())
+        rdp.rdp_file(Machine.objects.get(), acting_user=desktop.owner)
