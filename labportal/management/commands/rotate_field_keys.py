@@ -17,7 +17,9 @@ class Command(BaseCommand):
         for model in apps.get_models():
             fields = [field.name for field in model._meta.concrete_fields if isinstance(field, EncryptedTextField)]
             if fields:
-                self.stdout.write(f"{model._meta.verbose_name_plural}: {_rotate(model, fields)}")
+                count = _rotate(model, fields)
+                self.stdout.write(f"{model._meta.verbose_name_plural}: {count}")
+                audit.record("keys.rotated", acting_user=None, target_name=model._meta.label, rows=count)
         self.stdout.write(f"second factors: {second_factors.encrypt_all_anew(BATCH)}")
 
 
