@@ -274,6 +274,9 @@ Q_CLUSTER = {
 
 STATIC_URL = "static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(DATA_DIR / "static")))
+DIRECTORY_SYNC_HOUR = _read("DIRECTORY_SYNC_HOUR", "int", 3)  # of TIME_ZONE
+if not 0 <= DIRECTORY_SYNC_HOUR <= 23:
+    raise ImproperlyConfigured("DIRECTORY_SYNC_HOUR must be an hour of the day, 0 to 23.")
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

@@ -33,3 +33,19 @@ class Identity(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source}: {self.name or self.uid}"
+
+
+class DirectorySync(models.Model):
+    """One night's look at everybody of the directory, by the process that holds the lease."""
+
+    day = models.DateField(unique=True)
+    begun_at = models.DateTimeField(auto_now_add=True)
+    lease = models.CharField(max_length=32)
+    lease_until = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-day"]
+
+    def __str__(self) -> str:
+        return str(self.day)

@@ -15,7 +15,9 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts.models import Identity, Role, User
+from accounts.directory.config import DirectoryConfig
+from accounts.directory.types import Entry
+from accounts.models import DIRECTORY, Identity, Role, User
 from accounts.signals import groups_read
 
 from . import audit, roles
@@ -66,6 +68,22 @@ def settle(
         identity.save()
     tell_groups(user)
     return user
+
+
+def settle_entry(entry: Entry, config: DirectoryConfig) -> User | None:
+    """The person of an entry of the university directory, see `settle`."""
+    given = config.role_of(entry.groups)
+    return settle(
+        DIRECTORY,
+        entry.uid,
+        name=entry.name,
+        dn=entry.dn,
+        email=entry.email,
+        first_name=entry.first_name,
+        last_name=entry.last_name,
+        groups=entry.groups,
+        role=Role(given) if given else None,
+    )
 
 
 def welcome_back(identity: Identity) -> None:

@@ -18,6 +18,7 @@ from django.db import DatabaseError, close_old_connections, connections, transac
 from django.db.models import Q
 from django.utils import timezone
 
+from accounts.services import directory_sync
 from machines.models import Cluster
 from machines.providers.base import Provider
 from machines.providers.errors import ProviderError
@@ -36,6 +37,7 @@ TROUBLE_SECONDS = 3  # between two looks at a cluster that does not answer
 TEMPLATES_SECONDS = 60
 ERRANDS_SECONDS = 0.5  # between two looks whether there is one
 HEARTBEAT_SECONDS = 5
+DIRECTORY_SECONDS = 30  # between two looks whether its nightly sync is due
 STOP_SECONDS = 1.0  # a thread that hangs in a call is not waited for any longer
 
 
@@ -221,6 +223,22 @@ class Chore:
             log.exception("%s failed", getattr(self.do, "__name__", self.do))
 
 
+class Aside(threading.Thread):
+    """A chore that may take its time."""
+
+    def __init__(self, name: str, chore: Chore, stop: threading.Event) -> None:
+        super().__init__(name=name, daemon=True)
+        self._chore, self._stop_asked = chore, stop
+
+    def run(self) -> None:
+        try:
+            while not self._stop_asked.wait(1):
+                self._chore.run_if_due()
+                close_old_connections()
+        finally:
+            connections.close_all()
+
+
 def run(stop: threading.Event) -> None:
     """Watch all clusters, those included that are added later, and keep house until `stop`."""
     token = uuid.uuid4().hex
@@ -233,8 +251,9 @@ def run(stop: threading.Event) -> None:
         Rounds("locating", locator.look, watches, stop),
         Rounds("mailing", outbox.send_due, watches, stop),  # a mail server may take its time too
     ]
-    for going_round in rounds:
-        going_round.start()
+    aside = Aside("directory", Chore(DIRECTORY_SECONDS, directory_sync.run_if_due), stop)
+    for thread in [*rounds, aside]:
+        thread.start()
 
     def tend() -> None:
         for pk in Cluster.objects.values_list("pk", flat=True):
@@ -264,7 +283,7 @@ def run(stop: threading.Event) -> None:
     finally:
         stop.set()
         end = time.monotonic() + STOP_SECONDS
-        for thread in [*watches.values(), *errands.values(), *rounds]:
+        for thread in [*watches.values(), *errands.values(), *rounds, aside]:
             thread.join(max(0.0, end - time.monotonic()))
         resign(token)
         locator.close()

@@ -1,0 +1,358 @@
+"""Everybody of the directory is looked up once a night. A real OpenLDAP is asked."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.conf import settings as portal
+from django.test import Client
+
+from accounts.directory.client import Directory
+from accounts.models import DIRECTORY, AuditEntry, DirectorySync, Identity, Role, User
+from accounts.services import directory_sync, identities
+from accounts.services.directory_sync import Found, Outcome, sync
+from classes import selectors
+from machines.models import Operation
+from tests import slapd as tree
+from tests.classes.rows import make_class, make_place
+from tests.directory.config import config_for
+from tests.factories import make_machine, make_user
+
+pytestmark = pytest.mark.django_db
+
+NOBODY = "11111111-2222-3333-4444-555555555555"  # an entryUUID of no entry
+
+
+@pytest.fixture
+def directory(slapd, settings):
+    settings.DIRECTORY = config_for(slapd)
+    return slapd
+
+
+def came(name) -> User:
+    """They signed in once, and were then who the tree says."""
+    entry = Directory(portal.DIRECTORY).find(name)
+    return identities.settle_entry(entry, portal.DIRECTORY)
+
+
+def now(user) -> User:
+    return User.objects.get(pk=user.pk)
+
+
+def times(action) -> int:
+    return AuditEntry.objects.filter(action=action).count()
+
+
+# -- who is there ------------------------------------------------------------------------------
+
+
+def test_names_roles_and_groups_follow_the_directory_without_a_sign_in(directory):
+    bob, carol, erik, dora = came("bob"), came("carol"), came("erik"), came("dora")
+    assert [now(user).role for user in (bob, carol, erik, dora)] == [Role.STUDENT, Role.TEACHER, Role.STAFF, Role.TEACHER]
+    directory.change(tree.STAFF, uniqueMember=[directory.dns["carol"]])
+    directory.leave(tree.TEACHERS, f"cn=lecturers,{tree.GROUPS}")
+    directory.change(directory.dns["bob"], sn="Maurer", mail="b.maurer@uni.test")
+    directory.rename("bob", "bmaurer")
+    report = sync()
+    assert (report.outcome, report.found, report.closed) == (Outcome.OK, {Found.PRESENT: 4}, [])
+    assert [now(user).role for user in (carol, erik, dora)] == [Role.STAFF, Role.STUDENT, Role.STUDENT]
+    bob = now(bob)
+    assert (bob.username, bob.last_name, bob.email, bob.identities.get().name) == ("bob", "Maurer", "b.maurer@uni.test", "bmaurer")
+    entry = AuditEntry.objects.get(action="directory.sync")
+    assert entry.outcome == "ok" and entry.data["found"] == {"present": 4} and entry.actor_name == "portal"
+
+
+def test_a_group_brings_its_people_into_the_class_that_of_a_group_in_it_too(directory):
+    lab_class = make_class()
+    lab_class.directory_group = tree.NETWORKS
+    lab_class.save()
+    place = make_place(lab_class)
+    alice, bob, carol = came("alice"), came("bob"), came("carol")  # bob is in it by the group of his year
+    assert set(lab_class.enrolments.values_list("student", flat=True)) == {alice.pk, bob.pk}
+    directory.leave(tree.NETWORKS, directory.dns["alice"])
+    directory.join(tree.NETWORKS, directory.dns["carol"])
+    sync()
+    assert set(lab_class.enrolments.values_list("student", flat=True)) == {alice.pk, bob.pk, carol.pk}
+    assert [enrolment.student for enrolment in selectors.left_group(lab_class)] == [alice]
+    place.refresh_from_db()
+    assert place.machine.owner == alice and not Operation.objects.exists()
+
+
+# -- who has gone ------------------------------------------------------------------------------
+
+
+def test_who_is_gone_for_two_syncs_is_deactivated_and_keeps_the_machines(directory):
+    bob = came("bob")
+    machine = make_machine(owner=bob)
+    client = Client()
+    client.force_login(bob)
+    assert client.get("/").status_code == 200
+    uuid = directory.value(directory.dns["bob"], "entryUUID")
+    directory.delete(directory.dns["bob"])
+    report = sync()
+    assert (report.found, report.closed) == ({Found.GONE: 1}, [])
+    assert now(bob).is_active and bob.identities.get().missing_since is not None, "once is no proof"
+    assert client.get("/").status_code == 200
+    assert sync().closed == ["bob"]
+    assert not now(bob).is_active and bob.identities.get().uid == uuid.decode()
+    assert client.get("/").status_code == 302, "the session has ended"
+    machine.refresh_from_db()
+    assert machine.owner == bob and not Operation.objects.exists()
+    entry = AuditEntry.objects.get(action="user.left")
+    assert entry.object_name and entry.data["name"] == "bob" and entry.actor_name == "portal"
+    assert sync().closed == [] and times("user.left") == 1
+
+
+@pytest.mark.parametrize("mark", [{"pwdAccountLockedTime": "000001010000Z"}, {"userAccountControl": "514"}, {"nsAccountLock": "TRUE"}])
+def test_whom_the_directory_disables_is_deactivated_at_once(directory, mark):
+    bob, carol = came("bob"), came("carol")
+    directory.change(directory.dns["bob"], **mark)
+    report = sync()
+    assert report.found == {Found.PRESENT: 1, Found.DISABLED: 1} and report.closed == ["bob"]
+    assert not now(bob).is_active and now(carol).is_active
+
+
+def test_who_comes_back_is_let_in_again(directory):
+    bob = came("bob")
+    directory.change(directory.dns["bob"], nsAccountLock="TRUE")
+    sync()
+    directory.change(directory.dns["bob"], nsAccountLock=None)
+    sync()
+    identity = bob.identities.get()
+    assert now(bob).is_active and identity.missing_since is None and identity.closed_at is None and times("user.came_back") == 1
+    directory.change(directory.dns["bob"], nsAccountLock="TRUE")
+    sync()
+    directory.change(directory.dns["bob"], nsAccountLock=None)
+    assert came("bob") == bob and now(bob).is_active, "at the next sign-in, too"
+
+
+def test_who_was_missing_only_once_is_not_held_to_be_gone(directory):
+    bob = came("bob")
+    Identity.objects.update(missing_since="2026-01-01T00:00Z")
+    sync()
+    assert now(bob).is_active and bob.identities.get().missing_since is None
+
+
+def test_whom_staff_deactivated_the_directory_does_not_let_in_again(directory):
+    bob = came("bob")
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    assert sync().found == {}
+    assert not now(bob).is_active
+
+
+def test_whom_staff_let_in_again_stays_in(directory):
+    """A guest who finishes a thesis; the directory has no account of theirs any more."""
+    bob = came("bob")
+    directory.delete(directory.dns["bob"])
+    sync()
+    sync()
+    User.objects.filter(pk=bob.pk).update(is_active=True)
+    assert sync().closed == [] and now(bob).is_active
+
+
+def test_a_superuser_stays(directory, caplog):
+    erik = came("erik")
+    User.objects.filter(pk=erik.pk).update(is_superuser=True)
+    directory.delete(directory.dns["erik"])
+    sync()
+    sync()
+    assert now(erik).is_active and "erik has left the directory and stays" in caplog.text
+
+
+def test_who_is_in_no_group_that_lets_them_in_has_gone(directory, settings):
+    bob, carol = came("bob"), came("carol")
+    settings.DIRECTORY = config_for(directory, required_groups=frozenset({tree.TEACHERS}))
+    assert sync().found == {Found.GONE: 1, Found.PRESENT: 1}
+    sync()
+    assert not now(bob).is_active and now(carol).is_active
+
+
+def test_accounts_of_the_portal_and_of_single_sign_on_are_no_matter_of_the_directory(directory):
+    local = make_user()
+    other = identities.settle("sso:keycloak", NOBODY, name="kim", role=None)
+    for _ in range(2):
+        assert sync().found == {}
+    assert now(local).is_active and now(other).is_active
+
+
+def test_whoever_signs_in_while_the_sync_ends_is_not_deactivated(directory, monkeypatch):
+    bob = came("bob")
+    directory.change(directory.dns["bob"], nsAccountLock="TRUE")
+    close = directory_sync._close
+
+    def close_late(pk):
+        Identity.objects.update(missing_since=None)  # as a sign-in leaves it
+        return close(pk)
+
+    monkeypatch.setattr(directory_sync, "_close", close_late)
+    assert sync().closed == [] and now(bob).is_active
+
+
+# -- a directory that is not to be believed ------------------------------------------------------
+
+
+@pytest.fixture
+def twelve(directory):
+    """As many people who signed in, of whom the directory knows none now."""
+    for number in range(12):
+        identities.settle(DIRECTORY, NOBODY[:-2] + f"{number:02}", name=f"s{number}", role=None)
+    return directory
+
+
+def active() -> int:
+    return User.objects.filter(is_active=True).count()
+
+
+def test_where_too_many_would_go_at_once_nobody_does(twelve, caplog):
+    sync()
+    report = sync()
+    assert report.outcome == Outcome.REFUSED and len(report.closed) == 12 and active() == 12
+    assert "too many people have gone" in caplog.text
+    entry = AuditEntry.objects.filter(action="directory.sync").first()
+    assert (entry.outcome, entry.data["deactivated"]) == ("refused", 0)
+    assert sync(however_many=True).outcome == Outcome.OK and active() == 0
+
+
+def test_a_part_of_many_may_go(twelve):
+    Identity.objects.filter(pk__in=Identity.objects.order_by("pk").values("pk")[:2]).delete()
+    sync()
+    assert len(sync().closed) == 10, "ten may go, of however few"
+
+
+def test_a_directory_that_is_down_puts_nobody_out(directory):
+    bob = came("bob")
+    Identity.objects.update(missing_since="2026-01-01T00:00Z")
+    directory.stop()
+    report = sync()
+    assert report.outcome == Outcome.UNREACHABLE and now(bob).is_active and times("user.left") == 0
+    entry = AuditEntry.objects.get(action="directory.sync")
+    assert entry.outcome == "unreachable" and entry.data["problem"]
+
+
+def test_a_directory_that_goes_down_on_the_way_puts_nobody_out(twelve, monkeypatch):
+    sync()
+    looks = []
+    by_uid = Directory.by_uid
+
+    def then_down(self, uid):
+        looks.append(uid)
+        if len(looks) == 6:
+            twelve.stop()
+        return by_uid(self, uid)
+
+    monkeypatch.setattr(Directory, "by_uid", then_down)
+    assert sync(however_many=True).outcome == Outcome.UNREACHABLE and active() == 12 and len(looks) == 6
+
+
+def test_a_directory_that_does_not_let_the_portal_read_puts_nobody_out(directory, settings):
+    bob = came("bob")
+    Identity.objects.update(missing_since="2026-01-01T00:00Z")
+    settings.DIRECTORY = config_for(directory, bind_password="wrong")
+    report = sync()
+    assert report.outcome == Outcome.UNREACHABLE and report.found == {Found.UNKNOWN: 1} and "bind" in report.problem and now(bob).is_active
+    assert "wrong" not in str(AuditEntry.objects.get(action="directory.sync").data)
+
+
+def test_the_portal_does_not_go_on_asking_a_directory_that_lets_it_not_in(twelve, settings, monkeypatch):
+    """So many wrong passwords lock accounts."""
+    monkeypatch.setattr(directory_sync, "AT_ONCE", 2)
+    monkeypatch.setattr(directory_sync, "FEW", 3)
+    settings.DIRECTORY = config_for(twelve, bind_password="wrong")
+    report = sync()
+    assert report.outcome == Outcome.UNREACHABLE and report.found[Found.UNKNOWN] == 4
+
+
+def test_a_dry_run_changes_nothing(twelve):
+    bob = came("bob")
+    directory_sync.sync()
+    twelve.change(twelve.dns["bob"], sn="Maurer")
+    before = list(Identity.objects.order_by("pk").values()), list(User.objects.order_by("pk").values()), AuditEntry.objects.count()
+    report = sync(dry_run=True)
+    assert report.outcome == Outcome.REFUSED and len(report.closed) == 12 and report.found == {Found.GONE: 12, Found.PRESENT: 1}
+    assert before == (list(Identity.objects.order_by("pk").values()), list(User.objects.order_by("pk").values()), AuditEntry.objects.count())
+    assert now(bob).last_name == "Müller"
+
+
+# -- when --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Set the clock of the sync."""
+
+    def set_to(*hour):
+        monkeypatch.setattr(directory_sync.timezone, "now", lambda: datetime(2026, 11, 20, *hour, tzinfo=UTC))
+
+    return set_to
+
+
+def test_it_is_done_once_a_night_from_its_hour_on(directory, at, settings):
+    settings.TIME_ZONE = "Europe/Berlin"
+    came("bob")
+    at(1, 59)
+    assert directory_sync.run_if_due() is None, "it is 2:59 there"
+    at(2, 0)
+    assert directory_sync.run_if_due().outcome == Outcome.OK
+    at(22, 0)
+    assert directory_sync.run_if_due() is None
+    at(23, 30)
+    assert directory_sync.run_if_due() is None, "it is the next day, and too early"
+    assert times("directory.sync") == 1 and DirectorySync.objects.get().finished_at
+
+
+def test_one_process_does_it(directory, at):
+    came("bob")
+    at(4, 0)
+    DirectorySync.objects.create(day="2026-11-20", lease="other", lease_until=datetime(2026, 11, 20, 4, 5, tzinfo=UTC))
+    assert directory_sync.run_if_due() is None
+    at(4, 6)
+    assert directory_sync.run_if_due().outcome == Outcome.OK, "the other one died at it"
+
+
+def test_of_two_that_begin_together_one_does_it(monkeypatch):
+    create = DirectorySync.objects.create
+
+    def quicker(**row):
+        monkeypatch.undo()
+        create(**row | {"lease": "other"})
+        return create(**row)
+
+    monkeypatch.setattr(type(DirectorySync.objects), "create", lambda _, **row: quicker(**row))
+    assert directory_sync._take(datetime(2026, 11, 20, tzinfo=UTC).date(), "ours") is False
+
+
+def test_who_lost_the_lease_stops(directory, at):
+    came("bob")
+    at(4, 0)
+    by_another = []
+
+    def goes_on():
+        by_another.append(1)
+        return False
+
+    assert sync(goes_on=goes_on).outcome == Outcome.TAKEN_OVER and by_another == [1] and times("directory.sync") == 0
+
+
+def test_after_an_outage_it_is_tried_again_the_same_night(directory, at):
+    came("bob")
+    at(3, 0)
+    directory.stop()
+    assert directory_sync.run_if_due().outcome == Outcome.UNREACHABLE
+    directory.start()
+    at(3, 30)
+    assert directory_sync.run_if_due() is None
+    at(4, 1)
+    assert directory_sync.run_if_due().outcome == Outcome.OK
+
+
+def test_without_a_directory_nothing_is_due(settings, at):
+    settings.DIRECTORY = None
+    at(4, 0)
+    assert directory_sync.run_if_due() is None and not DirectorySync.objects.exists()
+
+
+def test_what_is_remembered_of_nights_is_trimmed(directory, at):
+    old = datetime(2025, 1, 1, tzinfo=UTC)
+    DirectorySync.objects.create(day=old.date(), lease="x", lease_until=old)
+    at(4, 0)
+    directory_sync.run_if_due()
+    assert DirectorySync.objects.get().day == (old + timedelta(days=688)).date()
