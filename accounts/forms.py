@@ -46,7 +46,7 @@ class ProfileForm(forms.ModelForm):
     last_name = forms.CharField(label=_("Last name"), max_length=150, required=False, validators=[plain_name])
     keyboard = forms.ChoiceField(label=_("Keyboard layout"), choices=KEYBOARDS, help_text=_("The keys of your own keyboard. New machines and consoles use it."))
     mail_decisions = forms.BooleanField(label=_("About my requests: what was decided, and when the machine is ready"), required=False)
-    mail_reminders = forms.BooleanField(label=_("Before the last day of a machine"), required=False)
+    mail_reminders = forms.BooleanField(label=_("About the last day of a machine: before it, and when it is over"), required=False)
     mail_staff = forms.BooleanField(label=_("About requests that wait for a decision"), required=False)
 
     class Meta:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from . import views, views_sessions, views_ssh_keys
+from . import views, views_data, views_sessions, views_ssh_keys
 
 app_name = "accounts"
 urlpatterns = [
@@ -9,4 +9,8 @@ urlpatterns = [
     path("ssh-keys/<int:pk>/remove/", views_ssh_keys.remove, name="remove_ssh_key"),
     path("sessions/", views_sessions.signed_in, name="sessions"),  # before allauth's, of which it is the page
     path("sessions/<int:pk>/end/", views_sessions.end, name="end_session"),
+    path("data/", views_data.data, name="data"),
+    path("data/export/", views_data.export, name="export"),
+    path("data/removal/", views_data.ask_removal, name="ask_removal"),
+    path("data/removal/take-back/", views_data.take_back, name="take_back_removal"),
 ]

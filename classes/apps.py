@@ -8,7 +8,9 @@ class ClassesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from accounts.services import export, removal
         from accounts.signals import groups_read
+        from classes import personal
         from classes.policies import machines_of_classes, machines_of_own_classes
         from classes.selectors import places_of_machines
         from classes.services import directory, pool
@@ -19,6 +21,8 @@ class ClassesConfig(AppConfig):
         from machines.services.sweep import SWEEPS
         from machines.services.transitions import LISTENERS
 
+        export.SECTIONS += [export.Section("classes_joined", personal.joined), export.Section("classes_taught", personal.taught)]
+        removal.HOLDINGS.append(personal.holdings)
         GRANTS.append(machines_of_own_classes)
         NOT_COUNTED.append(machines_of_classes)
         groups_read.connect(directory.heard)

@@ -204,6 +204,7 @@ ACCOUNT_RATE_LIMITS = {
     "login_failed": "120/5m/ip,5/5m/key",
     "reset_password": "120/5m/ip,3/5m/key",
     "join_code": "300/5m/ip",
+    "export": "6/1h/user",
 }
 
 # -- the second factor -------------------------------------------------------------------------

@@ -126,6 +126,10 @@ MATRIX: dict[str, Row] = {
     "accounts:remove_ssh_key": Row((LOGIN, *[NOT_ALLOWED] * 5), (LOGIN, SEE_OTHER, *[NOT_FOUND] * 4), lambda world: [world.ssh_key.pk]),
     "accounts:sessions": Row(SIGNED_IN, (LOGIN, *[SEE_OTHER] * 5)),
     "accounts:end_session": Row((LOGIN, *[NOT_ALLOWED] * 5), (LOGIN, *[NOT_FOUND] * 5), lambda world: [0]),  # they have no such session
+    "accounts:data": Row(SIGNED_IN, (LOGIN, *[NOT_ALLOWED] * 5)),
+    "accounts:export": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5)),  # the password again first
+    "accounts:ask_removal": Row((LOGIN, *[SEE_OTHER] * 5), (LOGIN, *[SEE_OTHER] * 5)),
+    "accounts:take_back_removal": Row((LOGIN, *[NOT_ALLOWED] * 5), (LOGIN, *[SEE_OTHER] * 5)),
     "usersessions_list": Row(SIGNED_IN, (LOGIN, *[SEE_OTHER] * 5)),
     "account_login": Row(DOORS, DOORS),
     "account_signup": Row(DOORS, DOORS),

@@ -26,19 +26,22 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 20
 CLAIMED = timedelta(minutes=5)  # longer than a mail server may take
 KEPT = timedelta(days=30)
+_REMINDERS = {"ending", "ended"}  # of a machine's last day; all others tell what became of a request
 _AT_ONCE = 20
 _MOST_STAFF = 50
 _LONGEST_BACK_OFF = timedelta(hours=6)
 
 
 def post(request: MachineRequest, what: str) -> None:
-    """Write the mail `what` (templates/machines/mail) to the person who asked, unless the portal sends none."""
-    _write(request, what, [request.requester.email] if request.requester.is_active else [])
+    """Write the mail `what` (templates/machines/mail) to the person who asked, unless they want none or the portal sends none."""
+    person = request.requester
+    wanted = person.mail_reminders if what in _REMINDERS else person.mail_decisions
+    _write(request, what, [person.email] if person.is_active and wanted else [])
 
 
 def post_to_staff(request: MachineRequest, what: str) -> None:
-    """The same to staff."""
-    staff = User.objects.filter(Q(role=Role.STAFF) | Q(is_superuser=True), is_active=True).exclude(email="")
+    """The same to staff who want it."""
+    staff = User.objects.filter(Q(role=Role.STAFF) | Q(is_superuser=True), is_active=True, mail_staff=True).exclude(email="")
     _write(request, what, list(staff.order_by("pk").values_list("email", flat=True)[:_MOST_STAFF]))
 
 

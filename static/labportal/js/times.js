@@ -3,9 +3,19 @@
 const root = document.documentElement.dataset;
 const units = (root.wordsUnits ?? "s min h d").split(" ");
 const language = document.documentElement.lang === "en" ? "en-GB" : document.documentElement.lang;
-const absolute = new Intl.DateTimeFormat(language, { dateStyle: "long", timeStyle: "medium" });
-const moments = new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const time = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+const timeZone = known(root.zone); // the person's choice; otherwise that of this browser
+const absolute = new Intl.DateTimeFormat(language, { dateStyle: "long", timeStyle: "medium", timeZone });
+const moments = new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone });
+const time = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium", timeZone });
+
+// A browser may be older than a zone's name.
+function known(zone) {
+  try {
+    return zone && new Intl.DateTimeFormat("en", { timeZone: zone }).resolvedOptions().timeZone;
+  } catch {
+    return undefined;
+  }
+}
 
 export function span(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
@@ -17,6 +27,7 @@ export function span(seconds) {
 
 // Whether the person's clock differs from the one the server wrote the time by.
 function elsewhere(text, moment) {
+  if (timeZone) return false; // both go by the person's choice
   const [, sign, hours, minutes] = text.match(/([+-])(\d\d):(\d\d)$/) ?? [null, "+", 0, 0];
   return (sign === "-" ? 1 : -1) * (60 * hours + Number(minutes)) !== moment.getTimezoneOffset();
 }
