@@ -53,9 +53,9 @@ def settle(
     if identity is None:
         return None
     with transaction.atomic():
-        identity = Identity.objects.select_for_update(of=("self",)).select_related("user").get(pk=identity.pk)
+        identity = hold(identity.pk)
         user = identity.user
-        welcome_back(identity)
+        _welcome_back(identity)
         if not user.is_active:
             return None
         if name != identity.name:
@@ -63,9 +63,9 @@ def settle(
         _settle_address(identity, email, verified=email_verified)
         _settle_names(user, first_name, last_name)
         identity.name, identity.dn, identity.groups = name[:255], dn, sorted(groups)
-        identity.role_given = roles.settle(user, given=role, before=identity.role_given)
         identity.seen_at = timezone.now()
         identity.save()
+    _settle_role(identity, role)
     tell_groups(user)
     return user
 
@@ -86,9 +86,17 @@ def settle_entry(entry: Entry, config: DirectoryConfig) -> User | None:
     )
 
 
-def welcome_back(identity: Identity) -> None:
+def hold(pk: int) -> Identity:
+    """Lock an identity and its person, the person first, as whoever deactivates people does. Inside a transaction only."""
+    user = User.objects.select_for_update().get(identities=pk)
+    identity = Identity.objects.select_for_update(of=("self",)).get(pk=pk)
+    identity.user = user
+    return identity
+
+
+def _welcome_back(identity: Identity) -> None:
     """The identity is there. Opens the account of its person if it was closed because the identity was gone, and
-    leaves closed what staff closed. Saves the person, not the identity. Call it in a transaction that holds the identity."""
+    leaves closed what staff closed. Saves the person, not the identity."""
     user = identity.user
     if identity.closed_at is not None and not user.is_active:
         user.is_active = True
@@ -141,6 +149,14 @@ def _usernames(source: str, name: str) -> Iterator[str]:
     yield f"{stem}@{system}"
     for number in range(2, _NAMES_TRIED):
         yield f"{stem}-{number}@{system}"
+
+
+def _settle_role(identity: Identity, given: Role | None) -> None:
+    """In a transaction of its own: who stops being staff is locked together with all other staff, and before anybody else."""
+    with transaction.atomic():
+        role_given = roles.settle(identity.user, given=given, before=identity.role_given)
+        if role_given != identity.role_given:
+            Identity.objects.filter(pk=identity.pk).update(role_given=role_given)
 
 
 def _settle_names(user: User, first_name: str, last_name: str) -> None:

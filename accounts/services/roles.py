@@ -68,7 +68,7 @@ def settle(user: User, *, given: Role | None, before: str) -> Role | str:
     """Follow what the groups of another system give, now and `before` ("" for nothing); returns what to remember.
 
     Only a change there changes the role here: what staff decide since stays decided, a role that was not given is not
-    taken, and a superuser stays staff. Whoever is given nothing any more becomes a student.
+    taken, and who may not stop being staff stays so. Whoever is given nothing any more becomes a student.
     """
     now = given or ""
     if now == before:

@@ -167,6 +167,12 @@ def test_whom_the_directory_closed_comes_back_with_it():
 # -- roles -------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def others():
+    """Somebody else runs the portal."""
+    make_user(role=Role.STAFF)
+
+
 def role_after(*given):
     for role in given:
         user = come(role=role)
@@ -187,7 +193,7 @@ def role_after(*given):
         ([Role.TEACHER, None, None], Role.STUDENT),
     ],
 )
-def test_the_role_follows_the_groups(given, role):
+def test_the_role_follows_the_groups(given, role, others):
     assert role_after(*given) == role
 
 
@@ -197,7 +203,7 @@ def test_what_was_not_given_is_not_taken():
     assert role_after(None) == Role.TEACHER
 
 
-def test_what_staff_decided_since_stays_until_the_groups_change():
+def test_what_staff_decided_since_stays_until_the_groups_change(others):
     bob = come(role=Role.STUDENT)
     roles.set_role(bob, Role.TEACHER, acting_user=None)  # a student who teaches a course
     assert role_after(Role.STUDENT) == Role.TEACHER
@@ -212,6 +218,12 @@ def test_a_superuser_is_never_demoted():
     User.objects.filter(pk=bob.pk).update(is_superuser=True)
     for given in (None, Role.STUDENT, Role.TEACHER):
         assert role_after(given) == Role.STAFF
+
+
+def test_the_last_who_runs_the_portal_does_not_stop_by_a_group():
+    assert role_after(Role.STAFF, None) == Role.STAFF
+    make_user(role=Role.STAFF)
+    assert role_after(None) == Role.STUDENT, "as soon as there is somebody else"
 
 
 # -- groups ------------------------------------------------------------------------------------
