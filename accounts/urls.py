@@ -1,5 +1,7 @@
 from django.urls import path
 
+from accounts.sso.connections import connections
+
 from . import views, views_data, views_sessions, views_ssh_keys
 
 app_name = "accounts"
@@ -7,6 +9,7 @@ urlpatterns = [
     path("profile/", views.profile, name="profile"),
     path("ssh-keys/", views_ssh_keys.keys, name="ssh_keys"),
     path("ssh-keys/<int:pk>/remove/", views_ssh_keys.remove, name="remove_ssh_key"),
+    path("3rdparty/", connections, name="connections"),  # before allauth's, of which it is the page
     path("sessions/", views_sessions.signed_in, name="sessions"),  # before allauth's, of which it is the page
     path("sessions/<int:pk>/end/", views_sessions.end, name="end_session"),
     path("data/", views_data.data, name="data"),

@@ -21,5 +21,6 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         "may_sign_up": settings.SIGN_UP == "open",
         "simulated": SimpleLazyObject(simulated),
         "realm_sign_in": SimpleLazyObject(lambda: bool(realms.offered())),
+        "single_sign_on": bool(settings.SOCIALACCOUNT_PROVIDERS),
         "vendor_is_built": vendor_is_built(),
     }

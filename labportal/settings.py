@@ -9,7 +9,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from . import settings_sso as sso
+from . import settings_sso
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -58,6 +58,8 @@ try:
 except ValueError:
     raise ImproperlyConfigured("FIELD_KEYS holds a key that is no Fernet key. Make one with: head -c 32 /dev/urandom | base64 | tr '+/' '-_'") from None
 
+SINGLE_SIGN_ON = settings_sso.read(env)
+
 # -- applications ------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
@@ -79,7 +81,7 @@ INSTALLED_APPS = [
     "allauth.mfa",
     "allauth.usersessions",
     "allauth.socialaccount",
-    *sso.APPS,
+    *SINGLE_SIGN_ON.apps,
     "ninja",
     "accounts",
     "machines",
@@ -232,6 +234,20 @@ MFA_RATE_LIMITS = {"webauthn_login": "600/5m/ip"}  # a lecture hall, see ACCOUNT
 SSO_BRINGS_SECOND_FACTOR = _read("SSO_BRINGS_SECOND_FACTOR", "bool", False)  # where a role requires one
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds for which a password, key or code counts for what needs it again
 ACCOUNT_EMAIL_NOTIFICATIONS = True  # of a changed password, address or factor
+
+# -- single sign-on ----------------------------------------------------------------------------
+# People are known by their identity there (accounts.services.identities), never by an address.
+
+SOCIALACCOUNT_ADAPTER = "accounts.sso.adapter.SocialAccountAdapter"
+SOCIALACCOUNT_PROVIDERS = SINGLE_SIGN_ON.providers
+SOCIALACCOUNT_FORMS = {"signup": "accounts.sso.forms.SecondAccountForm"}
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
+SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = False
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"  # who they are is known; their address is verified or not, as it was told
+SOCIALACCOUNT_LOGIN_ON_GET = False
+SOCIALACCOUNT_REAUTHENTICATION_REQUIRED = True  # to connect and disconnect accounts
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 4  # seconds; one sign-in waits for at most four answers
+SOCIALACCOUNT_STORE_TOKENS = False
 
 # -- mail --------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ if database := os.environ.get("TEST_DATABASE_URL"):
 
 from labportal.settings import *
 
+# The addresses of single sign-on are there, and no system behind them: tests that need one configure it (tests/sso).
+INSTALLED_APPS += [app for app in ("accounts.sso.openid_connect", "accounts.sso.saml") if app not in INSTALLED_APPS]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
 WHITENOISE_AUTOREFRESH = True  # nothing is collected, so there is no folder to look through

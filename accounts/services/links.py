@@ -1,0 +1,48 @@
+"""Accounts of other systems that people connect with their own, and disconnect again."""
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from accounts.models import Identity, User
+
+from . import audit, identities, roles
+
+
+class LinkRefused(Exception):
+    """`message` is a sentence for the person who asked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+def link(user: User, source: str, uid: str, *, name: str) -> None:
+    """From now on this identity leads to `user`. Call it only for the person themselves, who showed that both are theirs.
+
+    Raises LinkRefused where it leads to somebody already.
+    """
+    with transaction.atomic():
+        identity, made = Identity.objects.get_or_create(source=source, uid=uid, defaults={"user": user, "name": name[:255]})
+        if made:
+            audit.record("identity.linked", acting_user=user, target=user, source=source, uid=uid, name=name[:255])
+    if identity.user_id != user.pk:
+        raise LinkRefused(_("That account signs somebody else in here already. If that is you too, ask the people who run the portal."))
+
+
+def unlink(user: User, identity_id: int, *, prefix: str) -> None:
+    """Take an identity of `user`, whose source begins with `prefix`, away. The role it gave goes with it.
+
+    Raises LinkRefused where there is none, and where it is the only way to sign in.
+    """
+    with transaction.atomic():
+        roles.hold_staff()  # taking the identity away may take the role
+        user = User.objects.select_for_update().get(pk=user.pk)  # two at once would each leave the other
+        identity = Identity.objects.filter(pk=identity_id, user=user, source__startswith=prefix).first()
+        if identity is None:
+            raise LinkRefused(_("That account is not connected."))
+        if not user.has_usable_password() and not user.identities.exclude(pk=identity.pk).exists():
+            raise LinkRefused(_("It is your only way to sign in, so it stays connected."))
+        roles.settle(user, given=None, before=identity.role_given)
+        identity.delete()
+        audit.record("identity.unlinked", acting_user=user, target=user, source=identity.source, uid=identity.uid, name=identity.name)
+    identities.tell_groups(user)

@@ -1,0 +1,74 @@
+"""allauth's views of SAML, with limits to what anybody may post, and a page of ours for whatever goes wrong."""
+
+from typing import Any
+from urllib.error import URLError
+
+from allauth.socialaccount.adapter import get_adapter
+from allauth.socialaccount.providers.saml import views
+from allauth.socialaccount.providers.saml.utils import build_saml_config, get_app_or_404
+from django.http import Http404, HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from onelogin.saml2.errors import OneLogin_Saml2_Error
+from onelogin.saml2.settings import OneLogin_Saml2_Settings
+
+from accounts.sso.errors import unreachable, untrustworthy
+from accounts.sso.pages import begins, ends
+
+_LONGEST_ANSWER, _WAITS = 500_000, 300  # bytes, seconds
+
+
+@require_http_methods(["GET", "POST"])
+@begins
+def login(request: HttpRequest, organization_slug: str) -> HttpResponse:
+    return _asked(request, organization_slug, views.login)
+
+
+@csrf_exempt  # the identity provider's page posts it; what it is worth is found out in `finish`, with this browser's own session
+@require_POST
+@ends
+def answered(request: HttpRequest, organization_slug: str) -> HttpResponse:
+    """Keeps the answer for a moment and leads on: a POST from another site comes without the session of this one."""
+    if len(request.POST.get("SAMLResponse", "")) > _LONGEST_ANSWER:
+        raise untrustworthy(get_adapter(request).get_provider(request, organization_slug), "the answer is too long")
+    response: HttpResponse = views.acs(request, organization_slug=organization_slug)
+    store: Any = request.saml_acs_session  # type: ignore[attr-defined]  # allauth put it there
+    store.set_expiry(_WAITS)
+    store.save()
+    return response
+
+
+@require_GET
+@ends
+def finish(request: HttpRequest, organization_slug: str) -> HttpResponse:
+    return _asked(request, organization_slug, views.finish_acs)
+
+
+@require_GET
+def metadata(request: HttpRequest, organization_slug: str) -> HttpResponse:
+    """What the identity provider has to know of the portal. Signing out there is not offered, so it is not announced."""
+    app = get_app_or_404(request, organization_slug)
+    config = build_saml_config(request, app.settings | {"idp": {"entity_id": "", "x509cert": "", "sso_url": ""}}, organization_slug)
+    del config["sp"]["singleLogoutService"]
+    return HttpResponse(OneLogin_Saml2_Settings(settings=config, sp_validation_only=True).get_sp_metadata(), content_type="application/samlmetadata+xml")
+
+
+@require_GET
+def sign_out(request: HttpRequest, organization_slug: str) -> HttpResponse:
+    """The library wants an address for it. Who signs out here stays signed in there, and the other way round."""
+    raise Http404
+
+
+def _asked(request: HttpRequest, organization_slug: str, view: Any) -> HttpResponse:
+    """Whatever reads the identity provider's metadata, which may be out of reach."""
+    try:
+        response: HttpResponse = view(request, organization_slug=organization_slug)
+        return response
+    except (URLError, TimeoutError) as error:
+        raise unreachable(_provider(request, organization_slug), type(error).__name__) from error
+    except OneLogin_Saml2_Error as error:
+        raise untrustworthy(_provider(request, organization_slug), type(error).__name__) from error
+
+
+def _provider(request: HttpRequest, organization_slug: str) -> Any:
+    return get_adapter(request).get_provider(request, organization_slug)
