@@ -9,7 +9,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from . import settings_sso
+from . import settings_directory, settings_sso
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -59,6 +59,7 @@ except ValueError:
     raise ImproperlyConfigured("FIELD_KEYS holds a key that is no Fernet key. Make one with: head -c 32 /dev/urandom | base64 | tr '+/' '-_'") from None
 
 SINGLE_SIGN_ON = settings_sso.read(env)
+DIRECTORY = settings_directory.read(env)
 
 # -- applications ------------------------------------------------------------------------------
 
@@ -163,6 +164,7 @@ CACHES = {
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
+    *(["accounts.directory_backend.DirectoryBackend"] if DIRECTORY else []),
     "accounts.backends.LocalBackend",
     "machines.realm.RealmBackend",
 ]
