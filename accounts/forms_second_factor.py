@@ -9,6 +9,7 @@ from allauth.mfa.totp.forms import ActivateTOTPForm
 from allauth.mfa.webauthn.forms import AddWebAuthnForm, EditWebAuthnForm
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxLengthValidator
 from django.utils.translation import gettext_lazy as _
 
 from .forms import plain_name
@@ -64,8 +65,7 @@ class _KeyName(forms.Form):
         super().__init__(*args, **kwargs)
         field = self.fields["name"]
         field.label = _("Name")
-        field.max_length = _NAME_LENGTH
-        field.validators = [plain_name]
+        field.validators += [MaxLengthValidator(_NAME_LENGTH), plain_name]
         field.widget.attrs |= {"maxlength": _NAME_LENGTH, "autocomplete": "off"}
         field.help_text = _("To tell your keys apart: “blue key on the key ring”, “telephone”.")
 

@@ -58,6 +58,7 @@ _WITHOUT_SECOND_FACTOR = {
     "mfa_view_recovery_codes",
     "account_reauthenticate",
     "account_logout",
+    "accounts:stop_viewing",
     "set_language",
     "labportal:health",
     "labportal:alive",

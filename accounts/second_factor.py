@@ -24,7 +24,7 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth h
     error_messages: ClassVar = DefaultMFAAdapter.error_messages | {
         "cannot_delete_authenticator": gettext_lazy("People of your role must have a second factor. Add another one first, then remove this one."),
         "cannot_generate_recovery_codes": gettext_lazy("Recovery codes stand in for a second factor. Set one up first."),
-        "incorrect_code": gettext_lazy("This is not right, or it was used already. Try the next code."),
+        "incorrect_code": gettext_lazy("This is not right, or it was used already."),
     }
 
     def encrypt(self, text: str) -> str:

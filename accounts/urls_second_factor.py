@@ -7,6 +7,7 @@ from . import views_second_factor as views
 
 urlpatterns = [
     path("", views.second_factors, name="mfa_index"),
+    path("authenticate/", views.second_step, name="mfa_authenticate"),
     path("totp/activate/", views.set_up_app, name="mfa_activate_totp"),
 ]
 if "webauthn" in settings.MFA_SUPPORTED_TYPES:

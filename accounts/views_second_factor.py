@@ -3,7 +3,8 @@
 from typing import Any
 
 from allauth.mfa.adapter import get_adapter
-from allauth.mfa.base.views import IndexView
+from allauth.mfa.base.views import AuthenticateView, IndexView
+from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.views import ActivateTOTPView
 from allauth.mfa.webauthn.views import AddWebAuthnView, RemoveWebAuthnView
 from django.contrib import messages
@@ -23,6 +24,15 @@ class SecondFactors(IndexView):  # type: ignore[misc]  # allauth has no types
         context: dict[str, Any] = super().get_context_data(**kwargs)
         has_one = any(factor in context["authenticators"] for factor in FACTORS)
         return context | {"has_one": has_one, "must_have_one": must_have_second_factor(person(self.request))}
+
+
+class SecondStep(AuthenticateView):  # type: ignore[misc]
+    """Signing in: asks for what the person has."""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context_data(**kwargs)
+        kinds = set(Authenticator.objects.filter(user=self.stage.login.user).values_list("type", flat=True))
+        return context | {"has_app": Authenticator.Type.TOTP in kinds, "has_key": Authenticator.Type.WEBAUTHN in kinds}
 
 
 @method_decorator(asked_again, name="dispatch")
@@ -47,6 +57,7 @@ class RemoveKey(RemoveWebAuthnView):  # type: ignore[misc]
 
 
 second_factors = SecondFactors.as_view()
+second_step = SecondStep.as_view()
 set_up_app = SetUpApp.as_view()
 add_key = AddKey.as_view()
 remove_key = RemoveKey.as_view()

@@ -6,6 +6,7 @@ from typing import Any
 from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.core.mail import send_mail
 from django.db import transaction
 from django.template.loader import render_to_string
@@ -112,7 +113,7 @@ def on_used(user: User, authenticator: Authenticator, **signal: Any) -> None:
 
 def on_failed(user: User, authenticator: Authenticator, **signal: Any) -> None:
     """Whoever typed the wrong code knew the password, which does not make them the person."""
-    audit.record("second_factor.wrong_code", acting_user=None, target=user, outcome="refused", again=bool(signal.get("reauthentication")))
+    audit.record("second_factor.wrong_code", acting_user=AnonymousUser(), target=user, outcome="refused", again=bool(signal.get("reauthentication")))
 
 
 def _what(authenticator: Authenticator) -> dict[str, str]:
