@@ -2,7 +2,7 @@ from django.urls import path
 
 from accounts.sso.connections import connections
 
-from . import views, views_data, views_sessions, views_ssh_keys
+from . import views, views_data, views_sessions, views_ssh_keys, views_tokens
 
 app_name = "accounts"
 urlpatterns = [
@@ -16,4 +16,8 @@ urlpatterns = [
     path("data/export/", views_data.export, name="export"),
     path("data/removal/", views_data.ask_removal, name="ask_removal"),
     path("data/removal/take-back/", views_data.take_back, name="take_back_removal"),
+    path("tokens/", views_tokens.token_list, name="tokens"),
+    path("tokens/new/", views_tokens.new, name="new_token"),
+    path("tokens/revoke/", views_tokens.revoke_all, name="revoke_tokens"),
+    path("tokens/<uuid:key>/revoke/", views_tokens.revoke, name="revoke_token"),
 ]

@@ -209,7 +209,10 @@ ACCOUNT_RATE_LIMITS = {
     "reset_password": "120/5m/ip,3/5m/key",
     "join_code": "300/5m/ip",
     "export": "6/1h/user",
+    "api": "600/1m/key",  # with one token
+    "api_token_failed": "120/5m/ip",  # keeps nobody out who has a good one (accounts.bearer)
 }
+API_TOKEN_MAX_DAYS = _read("API_TOKEN_MAX_DAYS", "int", 365)  # 0: they may be made for ever
 
 # -- the second factor -------------------------------------------------------------------------
 

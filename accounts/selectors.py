@@ -1,0 +1,39 @@
+"""What is read of people and of the record."""
+
+from datetime import datetime
+
+from django.db.models import Q, QuerySet
+
+from .models import AuditEntry, User
+
+
+def people(search: str = "") -> QuerySet[User]:
+    """Everybody whose names or address hold each of the words."""
+    found = User.objects.all()
+    for word in search.split()[:5]:
+        found = found.filter(Q(username__icontains=word) | Q(first_name__icontains=word) | Q(last_name__icontains=word) | Q(email__icontains=word))
+    return found
+
+
+def person(pk: int) -> User | None:
+    return User.objects.filter(pk=pk).first()
+
+
+def recorded(
+    *, action: str = "", person: str = "", object_id: str = "", outcome: str = "", since: datetime | None = None, until: datetime | None = None
+) -> QuerySet[AuditEntry]:
+    """Entries of the record. An `action` that ends in a dot means all that begin so; `since` belongs to the time, `until` does not."""
+    found = AuditEntry.objects.all()
+    if action:
+        found = found.filter(action__startswith=action) if action.endswith(".") else found.filter(action=action)
+    if person:
+        found = found.filter(actor_name=person)
+    if object_id:
+        found = found.filter(object_id=object_id)
+    if outcome:
+        found = found.filter(outcome=outcome)
+    if since is not None:
+        found = found.filter(at__gte=since)
+    if until is not None:
+        found = found.filter(at__lt=until)
+    return found
