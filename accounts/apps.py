@@ -12,7 +12,6 @@ class AccountsConfig(AppConfig):
         from allauth.mfa import signals as mfa
         from django.contrib.auth.signals import user_logged_out, user_login_failed
 
-        from . import checks  # noqa: F401 - registers itself
         from .services import coming_and_going, second_factors
 
         user_logged_out.connect(coming_and_going.on_signed_out)
