@@ -15,7 +15,8 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.http import page_clicked_before
-from accounts.services import audit, coming_and_going
+from accounts.services import audit, coming_and_going, directory
+from accounts.services.identities import has_outside_account
 
 from .models import User
 from .reauthentication import AsksAgain
@@ -58,14 +59,18 @@ class AccountAdapter(AsksAgain, DefaultAccountAdapter):  # type: ignore[misc]  #
         return response
 
     def clean_username(self, username: str, shallow: bool = False) -> str:
-        """Names with an @ are those of people who sign in with an account of another system."""
+        """Names with an @ are those of people who sign in with an account of another system. One of the directory gets
+        the answer of one that is taken. `shallow`: only its letters are looked at."""
         if "@" in username:
             raise ValidationError(_("A user name has no @. Your e-mail address has a field of its own."))
-        return str(super().clean_username(username, shallow))
+        clean = str(super().clean_username(username, shallow))
+        if not shallow and directory.holds_name(clean):
+            raise self.validation_error("username_taken")
+        return clean
 
     def clean_password(self, password: str, user: Any = None) -> str:
         """Whoever signs in with an account of another system gets no second way in, which would outlive the first."""
-        if user is not None and "@" in user.get_username() and not user.has_usable_password():
+        if user is not None and user.pk and not user.has_usable_password() and ("@" in user.get_username() or has_outside_account(user)):
             raise ValidationError(_("You sign in with an account of another system. Change your password there."))
         return str(super().clean_password(password, user))
 

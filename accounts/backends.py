@@ -16,11 +16,12 @@ class LocalBackend(AuthenticationBackend):  # type: ignore[misc]  # allauth has 
 
     def _authenticate(self, request: HttpRequest | None, **credentials: Any) -> User | None:
         login = credentials.get("username") or credentials.get("email") or ""
-        user: User | None = self._check_password(_named(login), credentials["password"])
+        user: User | None = self._check_password(self.named(login), credentials["password"])
         return user
 
-
-def _named(login: str) -> User | None:
-    if user := get_user_by_username(login):
-        return user  # type: ignore[no-any-return]
-    return next(iter(filter_users_by_email(login, prefer_verified=True, for_login=True)), None)
+    @staticmethod
+    def named(login: str) -> User | None:
+        """Who is meant by what was typed."""
+        if user := get_user_by_username(login):
+            return user  # type: ignore[no-any-return]
+        return next(iter(filter_users_by_email(login, prefer_verified=True, for_login=True)), None)

@@ -3,14 +3,16 @@
 from typing import Any, ClassVar
 
 from allauth.account import forms as allauth_forms
+from allauth.account.adapter import get_adapter
 from allauth.account.forms import AddEmailForm, LoginForm, ReauthenticateForm, ResetPasswordForm, ResetPasswordKeyForm, SignupForm
 from django import forms
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
 
+from .backends import LocalBackend
 from .models import User
-from .services import preferences, ssh_keys
+from .services import directory, preferences, ssh_keys
 from .services.profiles import names_come_from
 
 _EMAIL = _("E-mail address")
@@ -123,12 +125,68 @@ class PlainForm(forms.Form):
                 field.help_text = _("At least 10 characters, not like your name, and no common password.")
 
 
+def address_is_reserved(email: str, *, of: User | None = None) -> bool:
+    """Whether the directory has it, for somebody else than `of`. Raises ValidationError where that cannot be found out."""
+    try:
+        return directory.holds_address(email, of=of)
+    except directory.AddressUnclear:
+        raise forms.ValidationError(_("Addresses of the university cannot be checked at the moment. Try again in a few minutes.")) from None
+
+
 class SignInForm(PlainForm, LoginForm):  # type: ignore[misc]  # allauth has no types
+    """Nobody needs to know which kind of account they have. Where both one of the portal and one of the directory have
+    this name and this password, they are asked which they mean; nobody else sees the question."""
+
     labels: ClassVar = {"login": _("User name or e-mail address")}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if settings.DIRECTORY is not None and self.data.get("account") in ("directory", "local"):
+            self._offer_accounts()
+
+    def _offer_accounts(self) -> None:
+        kinds = [("directory", _("My account of the university")), ("local", _("My account of this portal, with a password chosen here"))]
+        self.fields["account"] = forms.ChoiceField(label=_("Which account"), choices=kinds, widget=forms.RadioSelect)
+
+    def user_credentials(self) -> dict[str, Any]:
+        credentials: dict[str, Any] = super().user_credentials()
+        return credentials | ({"account": account} if (account := self.cleaned_data.get("account")) else {})
+
+    def clean(self) -> dict[str, Any]:
+        try:
+            data: dict[str, Any] = super().clean()
+        except forms.ValidationError as error:
+            if getattr(self.request, "directory_is_silent", False):
+                silent = _("Accounts of the university cannot sign in at the moment: its directory does not answer.")
+                raise forms.ValidationError([error, forms.ValidationError(silent, code="directory_silent")]) from None
+            raise
+        if self.user is None or settings.DIRECTORY is None or data.get("account") == "local":
+            return data
+        if getattr(self.user, "backend", "") == directory.BACKEND:
+            if "account" not in data and self._is_local_too():
+                self._offer_accounts()
+                raise forms.ValidationError(_("There are two accounts of this name with this password. Choose one, and type the password again."))
+        elif data.get("account") == "directory":
+            raise forms.ValidationError(_("Accounts of the university cannot sign in at the moment."), code="directory_silent")
+        return data
+
+    def _is_local_too(self) -> bool:
+        other = LocalBackend.named(self.cleaned_data["login"])
+        return bool(other and other != self.user and other.is_active and other.check_password(self.cleaned_data["password"]))
 
 
 class SignUpForm(PlainForm, SignupForm):  # type: ignore[misc]
+    """Whose name or address the directory has gets the answer of one that is taken here."""
+
     labels: ClassVar = {"username": _("User name"), "email": _EMAIL}
+
+    def validate_unique_email(self, value: str) -> str:
+        email: str = super().validate_unique_email(value)
+        if not self.account_already_exists and address_is_reserved(email):
+            if settings.ACCOUNT_EMAIL_VERIFICATION != "mandatory":
+                raise get_adapter().validation_error("email_taken")
+            self.account_already_exists = True  # as allauth says it: whoever has the address gets a mail, and nobody is told
+        return email
 
 
 class ForgottenPasswordForm(PlainForm, ResetPasswordForm):  # type: ignore[misc]
@@ -149,6 +207,12 @@ class SetPasswordForm(PlainForm, allauth_forms.SetPasswordForm):  # type: ignore
 
 class AddAddressForm(PlainForm, AddEmailForm):  # type: ignore[misc]
     labels: ClassVar = {"email": _("Another e-mail address")}
+
+    def clean_email(self) -> str:
+        email: str = super().clean_email()
+        if address_is_reserved(email, of=self.user):
+            raise get_adapter().validation_error("email_taken")
+        return email
 
 
 class PasswordAgainForm(PlainForm, ReauthenticateForm):  # type: ignore[misc]

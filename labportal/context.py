@@ -20,6 +20,8 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         "mail_is_sent": mail.is_sent(),
         "may_sign_up": settings.SIGN_UP == "open",
         "simulated": SimpleLazyObject(simulated),
+        "directory_sign_in": settings.DIRECTORY is not None,
+        "directory_password_url": settings.DIRECTORY.password_url if settings.DIRECTORY else "",
         "realm_sign_in": SimpleLazyObject(lambda: bool(realms.offered())),
         "single_sign_on": bool(settings.SOCIALACCOUNT_PROVIDERS),
         "vendor_is_built": vendor_is_built(),

@@ -79,6 +79,7 @@ def _config(env: environ.Env, uris: tuple[str, ...]) -> "DirectoryConfig":
         role_groups={role: whole_names(_texts("LDAP_ROLE_GROUPS", dns)) for role, dns in _json(env, "LDAP_ROLE_GROUPS", {}).items()},
         required_groups=whole_names(_dns(env, "LDAP_REQUIRED_GROUPS")),
         student_by_default=_bool(env, "LDAP_STUDENT_BY_DEFAULT", True),
+        password_url=env.str("LDAP_PASSWORD_URL", default=""),
         reserved_domains=frozenset(domain.lower().lstrip("@") for domain in _list(env, "LDAP_RESERVED_DOMAINS", [])),
     )
 

@@ -1,6 +1,7 @@
 """The university directory: who somebody is there, and whether this is their password."""
 
 import re
+import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -124,9 +125,12 @@ class Directory:
             return self._bound_directly(connection, login, password)
         self._bind_as_portal(connection)
         person = self._one_person(connection, self._named(login))
-        # Where there is nobody a bind is tried all the same, as it would take time.
-        dn = f"cn={uuid.uuid4()},{config.user_bases[0]}" if person is None else person.dn
-        if not self._is_password(connection, dn, password) or person is None:
+        if person is None:
+            # A bind is tried all the same, as it would take time; not with what was typed, which may open an account
+            # that is none of the directory's business.
+            self._is_password(connection, f"cn={uuid.uuid4()},{config.user_bases[0]}", secrets.token_urlsafe())
+            return None
+        if not self._is_password(connection, person.dn, password):
             return None
         self._bind_as_portal(connection)
         return self._entry(connection, person)

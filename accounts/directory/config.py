@@ -71,6 +71,7 @@ class DirectoryConfig:
     required_groups: frozenset[str] = frozenset()  # normalised DNs; whoever is in none of them may not sign in
     student_by_default: bool = True  # whoever is in no group of a role is a student; else they may not sign in
     reserved_domains: frozenset[str] = frozenset()  # of the directory's addresses: nobody signs up with them while it is down
+    password_url: str = ""  # where people of the directory change their password
 
     def __post_init__(self) -> None:
         if not self.uris:
@@ -94,6 +95,8 @@ class DirectoryConfig:
             raise ValueError(f"{sorted(unknown)[0]} is no role: student, teacher and staff are")
         if (any(self.role_groups.values()) or self.required_groups) and not (self.groups.bases or self.groups.member_of):
             raise ValueError("groups give something, but neither a base to look for groups in nor an attribute that names them is given")
+        if self.password_url and urlsplit(self.password_url).scheme not in ("http", "https"):
+            raise ValueError(f"{self.password_url} is no address of a page")
         if not self.attributes.logins:
             raise ValueError("no attribute is named that people may sign in with")
 

@@ -1,0 +1,324 @@
+"""People of the university's directory sign in with it, and nobody gets their account in another way."""
+
+import time
+
+import pytest
+from allauth.account.models import EmailAddress
+from django.core import mail
+from django.core.cache import cache
+from django.test import Client
+from django.urls import reverse
+
+from accounts.models import DIRECTORY, AuditEntry, Identity, Role, User
+from accounts.services import directory
+from tests import slapd as tree
+from tests.directory.config import config_for
+from tests.factories import PASSWORD, make_user
+from tests.slapd import black_hole, password_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _no_failures_counted_before():
+    cache.clear()
+
+
+@pytest.fixture
+def configured(settings):
+    """Sign in with this directory; `changes` as in DirectoryConfig."""
+
+    def configure(server, *uris, **changes):
+        settings.DIRECTORY = config_for(server, *uris, **changes)
+        settings.AUTHENTICATION_BACKENDS = [directory.BACKEND, *(path for path in settings.AUTHENTICATION_BACKENDS if path != directory.BACKEND)]
+        settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+
+    return configure
+
+
+@pytest.fixture
+def university(configured, still_slapd):
+    configured(still_slapd)
+    return still_slapd
+
+
+def post(login, password, **more):
+    client = Client()
+    answer = client.post(reverse("account_login"), {"login": login, "password": password, **more})
+    return client, answer
+
+
+def signed_in(login, password, **more) -> User | None:
+    client, answer = post(login, password, **more)
+    user = client.get(reverse("account_login")).wsgi_request.user
+    assert answer.status_code == (302 if user.is_authenticated else 200)
+    return user if user.is_authenticated else None
+
+
+def as_person(uid, login=""):
+    return signed_in(login or uid, password_of(uid))
+
+
+# -- who comes in ------------------------------------------------------------------------------
+
+
+def test_who_comes_for_the_first_time_is_in_at_once(university):
+    """Nobody is left at the confirmation of an address that the university vouches for."""
+    alice = as_person("alice")
+    assert (alice.username, alice.get_full_name(), alice.email, alice.role) == ("alice", "Alice Müller", "alice@uni.test", Role.STUDENT)
+    assert not alice.has_usable_password()
+    assert EmailAddress.objects.filter(user=alice, email="alice@uni.test", verified=True, primary=True).exists()
+    assert not mail.outbox
+    assert as_person("nomail").email == ""
+
+
+def test_name_address_and_case_lead_to_one_account(university):
+    assert as_person("alice") == as_person("alice", "alice@uni.test") == as_person("alice", "Alice") == as_person("alice", "ALICE@UNI.TEST")
+    assert User.objects.count() == Identity.objects.count() == 1
+
+
+@pytest.mark.parametrize(("uid", "role"), [("bob", Role.STUDENT), ("dora", Role.TEACHER), ("erik", Role.STAFF)])
+def test_groups_give_the_role(university, uid, role):
+    assert as_person(uid).role == role
+
+
+def test_roles_follow_the_groups_at_the_next_sign_in(configured, slapd):
+    configured(slapd)
+    make_user(role=Role.STAFF)  # the last one would stay
+    assert as_person("carol").role == Role.TEACHER
+    slapd.join(tree.STAFF, slapd.dns["carol"], "uniqueMember")
+    assert as_person("carol").role == Role.STAFF
+    slapd.leave(tree.STAFF, slapd.dns["carol"], "uniqueMember")
+    slapd.join(tree.TEACHERS, slapd.dns["alice"])
+    slapd.leave(tree.TEACHERS, slapd.dns["carol"])
+    assert as_person("carol").role == Role.STUDENT
+
+
+def test_who_is_renamed_or_moved_keeps_their_account(configured, slapd):
+    configured(slapd)
+    bob = as_person("bob")
+    slapd.rename("bob", "robert")
+    slapd.move("robert", tree.EMPLOYEES)
+    assert signed_in("robert", password_of("bob")) == bob
+    assert signed_in("bob", password_of("bob")) is None
+    assert Identity.objects.get().name == "robert"
+
+
+def test_a_new_person_with_an_old_name_gets_an_account_of_their_own(configured, slapd):
+    configured(slapd)
+    before = as_person("alice")
+    slapd.delete(slapd.dns["alice"])
+    assert as_person("alice") is None
+    slapd.add_person("alice", "Alice", "Another", tree.INFORMATICS)
+    after = as_person("alice")
+    assert after != before and after.username != "alice"
+
+
+@pytest.mark.parametrize(
+    ("login", "password"),
+    [
+        ("alice", "wrong"),
+        ("alice", ""),
+        ("alice", "\0"),
+        ("*", password_of("alice")),
+        ("alice)(uid=*", password_of("alice")),
+        ("alice\\", password_of("alice")),
+        ("lab@uni.test", password_of("twin1")),
+        ("suspended", password_of("suspended")),
+        ("barred", password_of("barred")),
+        ("locked", password_of("locked")),
+        ("nobody-here", "wrong"),
+    ],
+)
+def test_nobody_else_comes_in_and_all_get_the_same_answer(university, login, password):
+    client, answer = post(login, password)
+    assert not client.get(reverse("account_login")).wsgi_request.user.is_authenticated
+    assert answer.status_code == 200 and not User.objects.exists()
+    if password.strip("\0"):
+        assert "not correct" in answer.content.decode()
+        assert AuditEntry.objects.filter(action="user.sign_in_failed").count() == 1
+        assert password not in str(list(AuditEntry.objects.values()))
+
+
+def test_who_is_deactivated_here_gets_the_answer_of_a_wrong_password(university):
+    User.objects.filter(pk=as_person("alice").pk).update(is_active=False)
+    _, answer = post("alice", password_of("alice"))
+    assert answer.status_code == 200 and "not correct" in answer.content.decode()
+
+
+def test_who_is_deactivated_is_out_at_once(university):
+    client, _ = post("alice", password_of("alice"))
+    assert client.get(reverse("accounts:profile")).status_code == 200
+    User.objects.update(is_active=False)
+    assert client.get(reverse("accounts:profile")).status_code == 302
+
+
+# -- nobody's account is another's -------------------------------------------------------------
+
+
+def test_who_signed_up_before_with_that_name_and_address_gets_nothing(university):
+    """The take-over: an account of that name is waiting when its owner in the directory comes."""
+    squatter = make_user("alice", email="alice@uni.test")
+    EmailAddress.objects.filter(user=squatter).update(verified=False)
+    alice = as_person("alice")
+    assert alice != squatter and not alice.has_usable_password()
+    squatter.refresh_from_db()
+    assert squatter.role == Role.STUDENT and not squatter.identities.exists()
+    _, answer = post("alice", PASSWORD)
+    assert answer.url == reverse("account_email_verification_sent"), "the address is not theirs, and they stay outside"
+    assert as_person("alice") == alice
+    assert as_person("alice", "alice@uni.test") == alice
+
+
+def test_a_staff_members_name_gives_no_rights_to_who_has_it_here(university):
+    squatter = make_user("erik")
+    assert as_person("erik").role == Role.STAFF
+    squatter.refresh_from_db()
+    assert squatter.role == Role.STUDENT
+
+
+def sign_up(username, email):
+    client = Client()
+    answer = client.post(reverse("account_signup"), {"username": username, "email": email, "password1": "a long enough secret"})
+    return answer
+
+
+@pytest.mark.parametrize("username", ["alice", "ALICE", "barred", "twin1"])
+def test_names_of_the_directory_are_taken(university, username):
+    make_user("taken")
+    held, taken = (sign_up(name, "new@elsewhere.test").context["form"].errors["username"] for name in (username, "taken"))
+    assert held == taken
+    assert User.objects.count() == 1
+
+
+@pytest.mark.parametrize("email", ["alice@uni.test", "ALICE@uni.test", "lab@uni.test"])
+def test_addresses_of_the_directory_are_taken(university, email):
+    make_user("taken")
+    answers = [sign_up("newcomer", address) for address in (email, "taken@uni.test", "new@elsewhere.test")]
+    assert [answer.status_code for answer in answers] == [302] * 3 and len({answer.url for answer in answers}) == 1
+    assert list(User.objects.exclude(username="taken").values_list("email", flat=True)) == ["new@elsewhere.test"]
+    assert [message.to for message in mail.outbox] == [[email.lower()], ["taken@uni.test"], ["new@elsewhere.test"]]
+
+
+def test_addresses_of_the_directory_are_taken_where_none_are_confirmed(university, settings):
+    settings.ACCOUNT_EMAIL_VERIFICATION = "optional"
+    assert sign_up("newcomer", "alice@uni.test").context["form"].errors["email"]
+    assert not User.objects.exists()
+
+
+def test_whoever_has_an_account_gets_no_address_of_the_directory(university):
+    client = Client()
+    client.force_login(make_user("local"))
+    answer = client.post(reverse("account_email"), {"action_add": "", "email": "alice@uni.test"})
+    assert answer.context["form"].errors["email"] and not EmailAddress.objects.filter(email="alice@uni.test").exists()
+
+
+def test_others_sign_up_and_in_as_ever(university):
+    make_user("local")
+    assert sign_up("newcomer", "new@elsewhere.test").status_code == 302
+    assert signed_in("local", PASSWORD).username == "local"
+    assert signed_in("local@uni.test", PASSWORD).username == "local"
+
+
+def test_the_directory_is_told_no_password_of_others(configured, slapd, monkeypatch):
+    configured(slapd)
+    make_user("local")
+    bound = []
+    monkeypatch.setattr("accounts.directory.client.Directory._is_password", lambda self, connection, name, password: bound.append(password))
+    assert signed_in("local", PASSWORD)
+    assert len(bound) == 1 and PASSWORD not in bound
+
+
+# -- which of two accounts ---------------------------------------------------------------------
+
+
+def test_only_who_has_both_accounts_is_asked_which(university):
+    local = make_user("alice")
+    local.set_password(password_of("alice"))
+    local.save()
+    client, answer = post("alice", password_of("alice"))
+    assert answer.status_code == 200 and 'name="account"' in answer.content.decode()
+    assert not client.get(reverse("account_login")).wsgi_request.user.is_authenticated
+    assert 'name="account"' not in post("alice", "wrong")[1].content.decode()
+    assert signed_in("alice", password_of("alice"), account="local") == local
+    of_directory = signed_in("alice", password_of("alice"), account="directory")
+    assert of_directory != local and of_directory.identities.get().source == DIRECTORY
+    assert signed_in("alice", password_of("alice"), account="neither") is None
+
+
+def test_the_choice_opens_nothing_without_the_password(university):
+    make_user("alice")
+    assert signed_in("alice", PASSWORD, account="directory") is None
+    assert signed_in("alice", password_of("alice"), account="local") is None
+    assert signed_in("alice", "wrong", account="directory") is None
+
+
+# -- the directory does not answer -------------------------------------------------------------
+
+
+def test_a_black_hole_keeps_nobody_longer_than_three_seconds(configured, still_slapd):
+    make_user("local")
+    with black_hole() as hole:
+        configured(still_slapd, hole)
+        began = time.monotonic()
+        assert signed_in("local", PASSWORD)
+        assert time.monotonic() - began < 3.5
+        began = time.monotonic()
+        assert signed_in("local", PASSWORD)
+        assert time.monotonic() - began < 1.5
+        _, answer = post("alice", password_of("alice"))
+        assert "does not answer" in answer.content.decode()
+
+
+def test_people_come_back_with_the_directory(configured, slapd):
+    configured(slapd)
+    local, alice = make_user("local"), as_person("alice")
+    slapd.stop()
+    assert as_person("alice") is None
+    assert signed_in("local", PASSWORD) == local
+    slapd.start()
+    assert as_person("alice") == alice
+
+
+def test_while_it_is_down_nobody_signs_up_with_its_addresses(configured, slapd):
+    configured(slapd)
+    slapd.stop()
+    for email in ("alice@uni.test", "alice@students.uni.test"):
+        assert "cannot be checked" in str(sign_up("newcomer", email).context["form"].errors["email"])
+    assert sign_up("newcomer", "new@elsewhere.test").status_code == 302
+    assert sign_up("another", "new@notuni.test").status_code == 302
+
+
+# -- its passwords are its own -----------------------------------------------------------------
+
+
+def test_nobody_of_the_directory_gets_a_second_password(university):
+    client, _ = post("alice", password_of("alice"))
+    answer = client.post(reverse("account_set_password"), {"password1": "a long enough secret", "password2": "a long enough secret"})
+    assert not User.objects.get(username="alice").has_usable_password()
+    assert answer.status_code == 200 and "another system" in answer.content.decode()
+
+
+def test_no_mail_gives_one_either(university):
+    alice = as_person("alice")
+    anonymous = Client()
+    anonymous.post(reverse("account_reset_password"), {"email": "alice@uni.test"})
+    for message in mail.outbox:
+        for word in message.body.split():
+            if "/password/reset/key/" in word:
+                path = word.partition("://")[2].partition("/")[2]
+                form = anonymous.get(f"/{path}", follow=True)
+                anonymous.post(form.request["PATH_INFO"], {"password1": "a long enough secret", "password2": "a long enough secret"})
+    alice.refresh_from_db()
+    assert not alice.has_usable_password()
+
+
+# -- where there is none -----------------------------------------------------------------------
+
+
+def test_the_page_speaks_of_the_university_where_there_is_a_directory(configured, still_slapd):
+    assert "university" not in Client().get(reverse("account_login")).content.decode()
+    configured(still_slapd)
+    assert "university" in Client().get(reverse("account_login")).content.decode()
+    configured(still_slapd, password_url="https://password.uni.test/")
+    assert 'href="https://password.uni.test/"' in Client().get(reverse("account_reset_password")).content.decode()
