@@ -12,13 +12,15 @@ class AccountsConfig(AppConfig):
         from allauth.mfa import signals as mfa
         from django.contrib.auth.signals import user_logged_out, user_login_failed
 
-        from .services import coming_and_going, second_factors
+        from . import checks  # noqa: F401 - registers itself
+        from .services import coming_and_going, letters, second_factors
 
         user_logged_out.connect(coming_and_going.on_signed_out)
         user_login_failed.connect(coming_and_going.on_sign_in_failed)
         account.password_changed.connect(coming_and_going.on_password_changed)
         account.password_set.connect(coming_and_going.on_password_set)
         account.password_reset.connect(coming_and_going.on_password_reset)
+        account.password_reset.connect(letters.on_password_reset)
         account.email_added.connect(coming_and_going.on_address_added)
         account.email_removed.connect(coming_and_going.on_address_removed)
         account.email_confirmed.connect(coming_and_going.on_address_confirmed)
