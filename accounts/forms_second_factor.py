@@ -1,5 +1,6 @@
 """The forms of the second factor in the portal's words. What they ask for is allauth's."""
 
+import json
 from typing import Any
 
 from allauth.mfa.adapter import get_adapter
@@ -11,10 +12,13 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
 from django.utils.translation import gettext_lazy as _
+from fido2.webauthn import RegistrationResponse
 
 from .forms import plain_name
 from .second_factor import use_up
 
+MOST_KEYS = 20  # of one person
+LARGEST_CREDENTIAL = 32_768  # characters; without an attestation, which is not asked for, it has one or two thousand
 _NAME_LENGTH = 60
 
 
@@ -76,6 +80,22 @@ class AddKeyForm(_KeyName, AddWebAuthnForm):  # type: ignore[misc]
         passkey = self.fields["passwordless"]
         passkey.label = _("Make it a passkey")
         passkey.help_text = _("Then it signs you in by itself, without user name and password. It has to ask for a PIN, a fingerprint or your face.")
+
+    def clean_credential(self) -> Any:
+        """What allauth goes on with is a credential: it is kept as it is, and read at every sign-in."""
+        credential = self.cleaned_data["credential"]
+        try:
+            made = RegistrationResponse.from_dict(credential).response.attestation_object.auth_data.credential_data
+        except (TypeError, ValueError, LookupError):
+            made = None
+        if made is None or len(json.dumps(credential)) > LARGEST_CREDENTIAL:
+            raise get_adapter().validation_error("incorrect_code")
+        return credential
+
+    def clean(self) -> dict[str, Any]:
+        if Authenticator.objects.filter(user=self.user, type=Authenticator.Type.WEBAUTHN).count() >= MOST_KEYS:
+            raise ValidationError(_("You have as many keys as you may have. Remove one first."))
+        return super().clean()  # type: ignore[no-any-return]
 
 
 class RenameKeyForm(_KeyName, EditWebAuthnForm):  # type: ignore[misc]

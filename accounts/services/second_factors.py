@@ -3,12 +3,14 @@
 import logging
 from typing import Any
 
+from allauth.account.adapter import get_adapter
 from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.mail import send_mail
 from django.db import transaction
+from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 from django.utils.translation import override
@@ -103,12 +105,14 @@ def on_new_codes(user: User, authenticator: Authenticator, **signal: Any) -> Non
     audit.record("second_factor.new_codes", acting_user=user, target=user, **_what(authenticator))
 
 
-def on_used(user: User, authenticator: Authenticator, **signal: Any) -> None:
-    """Codes and keys that open the door are part of signing in. A recovery code is used when something was lost."""
+def on_used(user: User, authenticator: Authenticator, request: HttpRequest, **signal: Any) -> None:
+    """Codes and keys that open the door are part of signing in. A recovery code is used when something was lost, or
+    found by somebody else."""
     if authenticator.type == Authenticator.Type.RECOVERY_CODES:
         authenticator.refresh_from_db(fields=["data"])
         left = len(authenticator.wrap().get_unused_codes())
         audit.record("second_factor.recovery_code_used", acting_user=user, target=user, left=left)
+        get_adapter(request).send_notification_mail("mfa/email/recovery_code_used", user, {"left": left})
 
 
 def on_failed(user: User, authenticator: Authenticator, **signal: Any) -> None:
