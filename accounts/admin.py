@@ -11,23 +11,11 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.services import roles
 
-from .models import AuditEntry, Role, User
+from .admin_audit import AuditEntryAdmin
+from .admin_read_only import ReadOnly
+from .models import Role, User
 
-
-class ReadOnly(admin.ModelAdmin):
-    """Rows to read. Changing them is the services' business."""
-
-    list_per_page = 50
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+__all__ = ["AuditEntryAdmin", "PersonAdmin", "ReadOnly"]
 
 
 class PersonForm(UserChangeForm):
@@ -85,12 +73,3 @@ class PersonAdmin(UserAdmin):
         super().save_model(request, obj, form, change)
         if change and role != obj.role:
             roles.set_role(obj, role, acting_user=request.user)  # type: ignore[arg-type]  # the admin lets nobody anonymous in
-
-
-@admin.register(AuditEntry)
-class AuditEntryAdmin(ReadOnly):
-    list_display = ("at", "actor_name", "action", "object_type", "object_name", "outcome", "address")
-    list_filter = ("action", "outcome", "object_type")
-    search_fields = ("actor_name", "object_name", "=object_id", "=action")
-    date_hierarchy = "at"
-    list_per_page = 100
