@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,6 +31,8 @@ HYPERVISOR_PACKAGES = (
 )
 # python-ldap has no wheels either.
 DIRECTORY_PACKAGES = ("libldap-dev", "libsasl2-dev", "gcc", "libc6-dev")
+# What of requirements/ is installed only where a setting of this name, or with this beginning, asks for it.
+OPTIONAL_LOCKS = {"ldap": "LDAP_URIS", "saml": "SAML_IDP_"}
 # A package of its own from Debian 13 on; before, and in Ubuntu 24.04, libvirt-daemon brings it.
 STORAGE_DRIVER = Path("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_storage.so")
 STORAGE_PACKAGE = "libvirt-daemon-driver-storage"
@@ -62,6 +64,19 @@ def missing_for_python(*, headers: bool) -> list[str]:
     if headers and not Path(sysconfig.get_path("include"), "Python.h").exists():
         missing.append("python3-dev")
     return missing
+
+
+def optional_locks(variables: Iterable[str]) -> list[str]:
+    """The files of requirements/ that these settings ask for beside the usual ones."""
+    names = list(variables)
+    return [lock for lock, beginning in OPTIONAL_LOCKS.items() if any(name.startswith(beginning) for name in names)]
+
+
+def missing_for_directory() -> list[str]:
+    """Packages that python-ldap needs to be compiled and that are not installed; none where that was done before."""
+    if is_installed("ldap") or not shutil.which("dpkg-query"):
+        return []
+    return missing_packages(DIRECTORY_PACKAGES) + missing_for_python(headers=True)
 
 
 def missing_packages(wanted: Sequence[str]) -> list[str]:
@@ -112,11 +127,23 @@ def install_environment(step: Step, log: Path, *locks: str) -> None:
         step.detail = "making .venv"
         step.run([sys.executable, "-m", "venv", "--clear", VENV], log=log, failed="The virtual environment could not be made.")
     for name in locks:
-        lock = ROOT / "requirements" / f"{name}.txt"
-        stamp, digest = VENV / f"{name}.sha256", hashlib.sha256(lock.read_bytes()).hexdigest()
-        if stamp.exists() and stamp.read_text() == digest:
+        if is_installed(name):
             continue
+        lock = ROOT / "requirements" / f"{name}.txt"
         pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--require-hashes"]
         step.run([*pip, "-r", lock], log=log, failed=f"The packages of {lock.relative_to(ROOT)} could not be installed.")
-        stamp.write_text(digest)
+        _stamp(name).write_text(_digest(name))
         step.note = "installed"
+
+
+def is_installed(lock: str) -> bool:
+    """Whether the virtual environment has what this file of requirements/ locks."""
+    return _stamp(lock).exists() and _stamp(lock).read_text() == _digest(lock)
+
+
+def _stamp(lock: str) -> Path:
+    return VENV / f"{lock}.sha256"
+
+
+def _digest(lock: str) -> str:
+    return hashlib.sha256((ROOT / "requirements" / f"{lock}.txt").read_bytes()).hexdigest()

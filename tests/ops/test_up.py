@@ -200,6 +200,15 @@ def test_what_the_env_file_says_goes_before_what_bin_up_would_say(up: ModuleType
     assert "DEMO" not in up.environment(tmp_path, choice(no_demo=True))
 
 
+def test_what_a_directory_needs_is_installed_where_one_is_set(up: ModuleType, tmp_path: Path) -> None:
+    assert up.optional_locks(up.written(tmp_path)) == []
+    (tmp_path / "env").write_text("# LDAP_URIS=ldaps://a\nSITE_URL=https://labs.example.org\n")
+    assert up.optional_locks(up.written(tmp_path)) == []
+    (tmp_path / "env").write_text("LDAP_URIS=ldaps://ldap.example.org\n")
+    assert up.optional_locks(up.written(tmp_path)) == ["ldap"]
+    assert up.optional_locks(up.written(tmp_path) | {"SAML_IDP_ENTITY_ID"}) == ["ldap", "saml"]
+
+
 def test_what_a_folder_began_with_is_remembered(up: ModuleType, tmp_path: Path) -> None:
     assert up.remembered(tmp_path) == {}
     up.remember(tmp_path, "libvirt", "")
