@@ -9,6 +9,7 @@ class ClassesConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts.services import export, removal
+        from accounts.services.directory_check import CONSEQUENCES
         from accounts.signals import groups_read
         from classes import personal
         from classes.policies import machines_of_classes, machines_of_own_classes
@@ -25,6 +26,7 @@ class ClassesConfig(AppConfig):
         removal.HOLDINGS.append(personal.holdings)
         GRANTS.append(machines_of_own_classes)
         NOT_COUNTED.append(machines_of_classes)
+        CONSEQUENCES.append(directory.said_of)
         groups_read.connect(directory.heard)
         TOPICS.append(pool.class_topics)
         LISTENERS.append(pool.heard)

@@ -12,17 +12,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from accounts.directory.config import DirectoryConfig
 from accounts.directory.types import Entry, Misconfigured, Unreachable
 from accounts.models import DIRECTORY, DirectorySync, Identity
 
-from . import audit, identities, sessions
+from . import audit, directory, identities, roles, sessions, tokens
+
+if TYPE_CHECKING:
+    from accounts.directory.client import Directory
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +36,11 @@ KEPT = timedelta(days=400)
 # So many may be deactivated by one sync, or this part of all if that is more; so many may be unclear.
 FEW, PART = 10, 0.2
 
-LookUp = Callable[[str], Entry | None]
-
 
 class Outcome(StrEnum):
     OK = "ok"
     UNREACHABLE = "unreachable"  # the directory did not answer, or with what makes no sense; who was read before that is up to date
-    REFUSED = "refused"  # too many would have been deactivated
+    REFUSED = "refused"  # nobody is deactivated: what the directory says is not believed
     TAKEN_OVER = "taken_over"  # another process goes on
 
 
@@ -65,19 +66,17 @@ class Report:
 def sync(*, dry_run: bool = False, however_many: bool = False, goes_on: Callable[[], bool] = lambda: True) -> Report:
     """Look everybody up. With `dry_run` nothing is changed; with `however_many` any number is deactivated. `goes_on`
     says, now and then, whether to. Waits for the directory: call it outside transactions and where time does not matter."""
-    from accounts.directory.client import Directory  # needs python-ldap, which is there where a directory is
-
-    config, report, active = settings.DIRECTORY, Report(), 0
-    assert config is not None
+    client = directory.client()
+    assert client is not None
+    config, report, active = client.config, Report(), 0
     leaving: list[Identity] = []
-    look_up = Directory(config).by_uid
     try:
         for page in _pages():
             if not goes_on():
                 report.outcome = Outcome.TAKEN_OVER
                 return report
             for identity in page:
-                found, entry = _look(identity, look_up, config, report)
+                found, entry = _look(identity, client, report)
                 active += identity.user.is_active
                 if found in (Found.GONE, Found.DISABLED) and _is_to_be_closed(identity, found):
                     leaving.append(identity)
@@ -93,11 +92,10 @@ def sync(*, dry_run: bool = False, however_many: bool = False, goes_on: Callable
         report.outcome, report.problem = Outcome.UNREACHABLE, error.detail or error.message
         log.error("the directory was not synchronised: %s", report.problem)
     else:
-        most = max(FEW, int(PART * active))
-        if len(leaving) > most and not however_many:
-            report.outcome = Outcome.REFUSED
-            report.problem = f"{len(leaving)} of {active} people would be deactivated, more than {most}"
-            log.error("the directory says that too many people have gone, and nobody is deactivated: %s", report.problem)
+        why = "" if however_many else _not_to_be_believed(report, len(leaving), active)
+        if why:
+            report.outcome, report.problem = Outcome.REFUSED, why
+            log.error("the directory is not believed, and nobody is deactivated: %s", why)
         report.closed = [identity.user.get_username() for identity in leaving]
     if not dry_run:
         if report.outcome is Outcome.OK:
@@ -151,17 +149,17 @@ def _pages() -> Iterator[list[Identity]]:
         last = page[-1].pk
 
 
-def _look(identity: Identity, look_up: LookUp, config: DirectoryConfig, report: Report) -> tuple[Found, Entry | None]:
+def _look(identity: Identity, client: "Directory", report: Report) -> tuple[Found, Entry | None]:
     """Raises Unreachable."""
     entry, found = None, Found.GONE
     try:
-        entry = look_up(identity.uid)
+        entry = client.by_uid(identity.uid)
     except Misconfigured as error:
         report.problem, found = error.detail or error.message, Found.UNKNOWN
         log.warning("the directory does not tell of %s: %s", identity, report.problem)
     else:
         if entry is not None:
-            found = Found.DISABLED if entry.disabled else Found.PRESENT if config.admits(entry) else Found.GONE
+            found = Found.DISABLED if entry.disabled else Found.PRESENT if client.config.admits(entry) else Found.GONE
     report.found[found] += 1
     return found, entry
 
@@ -174,6 +172,16 @@ def _stop_if_unclear(report: Report, few: int) -> None:
         raise Unreachable("The directory does not tell of too many people.", report.problem)
 
 
+def _not_to_be_believed(report: Report, leaving: int, active: int) -> str:
+    """Why nobody is deactivated, or nothing."""
+    most = max(FEW, int(PART * active))
+    if leaving > most:
+        return f"{leaving} of {active} people would be deactivated, more than {most}"
+    if leaving and not report.found[Found.PRESENT] and not report.found[Found.DISABLED]:
+        return "it finds nobody at all"
+    return ""
+
+
 def _is_to_be_closed(identity: Identity, found: Found) -> bool:
     """At once whom the directory disabled; who is only not found, when they were not found before. Not whom staff let
     in again since. A superuser was made on the server itself, and stays for whoever rules that to decide."""
@@ -181,23 +189,28 @@ def _is_to_be_closed(identity: Identity, found: Found) -> bool:
     if not user.is_active or identity.closed_at is not None:
         return False
     if user.is_superuser:
-        log.warning("%s has left the directory and stays: a superuser", user.get_username())
+        log.warning("%s has left the directory, and stays as a superuser", user.get_username())
         return False
     return found is Found.DISABLED or identity.missing_since is not None
 
 
 def _close(pk: int) -> bool:
-    """Deactivate the person of this identity. False where they signed in meanwhile, or were deactivated."""
+    """Deactivate the person of this identity. False where they signed in meanwhile, were deactivated, or are the last who runs the portal."""
     with transaction.atomic():
-        identity = Identity.objects.select_for_update(of=("self",)).select_related("user").get(pk=pk)
+        roles.hold_staff()
+        identity = identities.hold(pk)
         user = identity.user
         if identity.missing_since is None or not user.is_active:
+            return False
+        if why := roles.indispensable(user):
+            log.error("%s has left the directory, and stays: %s", user.get_username(), why)
             return False
         user.is_active = False
         user.save(update_fields=["is_active"])
         identity.closed_at = timezone.now()
         identity.save(update_fields=["closed_at"])
         sessions.end_all(user, acting_user=None)
+        tokens.revoke_all(user, acting_user=None)
         audit.record("user.left", acting_user=None, target=user, source=identity.source, name=identity.name, since=identity.missing_since.isoformat())
     identities.tell_groups(user)
     return True

@@ -112,6 +112,17 @@ def tell_groups(user: User) -> None:
     groups_read.send_robust(sender=Identity, user=user, groups=frozenset(group for groups in known for group in groups))
 
 
+def free_username(source: str, name: str) -> str:
+    """What somebody of this name would be called who came now; "" where no name is free."""
+    names = _usernames(source, name)
+    return next((one for one in names if not User.objects.filter(username__iexact=one).exists()), "")
+
+
+def is_taken(email: str) -> bool:
+    """Whether nobody new would get this address."""
+    return _is_of_another(None, _address(email), verified=True)
+
+
 def has_outside_account(user: User) -> bool:
     """Whether this person signs in with an account of a system outside the portal."""
     return user.identities.exists()
@@ -183,7 +194,7 @@ def _settle_address(identity: Identity, told: str, *, verified: bool) -> None:
     if not email:
         return
     identity.email = email
-    if _is_of_another(user, email, verified=verified):
+    if _is_of_another(user.pk, email, verified=verified):
         if email != before:
             audit.record("user.address", acting_user=user, target=user, outcome="taken", source=identity.source, email=email)
         return
@@ -215,10 +226,10 @@ def _address(told: str) -> str:
     return email if len(email) <= _LONGEST_ADDRESS else ""
 
 
-def _is_of_another(user: User, email: str, *, verified: bool) -> bool:
+def _is_of_another(person: int | None, email: str, *, verified: bool) -> bool:
     """Somebody else has shown that the address is theirs, or staff gave it to them. What somebody merely typed when
     they signed up stands in the way of nobody but another claim."""
-    others = EmailAddress.objects.exclude(user=user).filter(email__iexact=email)
+    others = EmailAddress.objects.exclude(user_id=person or 0).filter(email__iexact=email)
     claimed = others.values("user")
-    given_by_staff = User.objects.exclude(pk=user.pk).filter(email__iexact=email).exclude(pk__in=claimed)
+    given_by_staff = User.objects.exclude(pk=person or 0).filter(email__iexact=email).exclude(pk__in=claimed)
     return (others.filter(verified=True) if verified else others).exists() or given_by_staff.exists()

@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from accounts.models import User
 from accounts.services import audit
-from accounts.services.groups import folded, members
+from accounts.services.directory_check import Line
+from accounts.services.groups import folded, members, shown
 from classes.models import Enrolment, LabClass
 from machines.services.feed import publish
 
@@ -33,6 +34,22 @@ def heard(*, user: User, groups: Collection[str], **_: Any) -> None:
     left = user.enrolments.filter(from_directory=True, left_group_at=None, lab_class__archived_at=None).exclude(lab_class__in=theirs)
     for enrolment in left.select_related("lab_class"):
         _mark_left(enrolment.lab_class, [user.pk])
+
+
+def said_of(held: frozenset[str], user: User | None) -> Iterator[Line]:
+    """Which classes somebody in these groups is in. For `accounts.services.directory_check.CONSEQUENCES`."""
+    groups = {folded(group) for group in held}
+    mapped = LabClass.objects.filter(archived_at=None).exclude(directory_group="").select_related("teacher").order_by("name", "pk")
+    for lab_class in mapped:
+        if folded(lab_class.directory_group) not in groups:
+            continue
+        name = f"Class {lab_class.name}"
+        if user is not None and lab_class.teacher_id == user.pk:
+            yield Line(name, "teaches it, and is no student of it")
+        elif user is not None and lab_class.kept_out.contains(user):
+            yield Line(name, "taken out of it, or gone by themselves: an invite brings them back, the group does not")
+        else:
+            yield Line(name, f"in it, by {shown(lab_class.directory_group)}")
 
 
 def follow_group(lab_class: LabClass) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from django.urls import reverse
 
+from accounts.directory.config import DirectoryConfig
 from accounts.models import DIRECTORY, AuditEntry, Identity, Role
 from accounts.services import groups, identities
 from classes import selectors
@@ -30,7 +31,8 @@ class Systems:
 
 @pytest.fixture(autouse=True)
 def with_a_directory(settings):
-    settings.DIRECTORY, settings.SINGLE_SIGN_ON = object(), Systems()
+    settings.DIRECTORY = DirectoryConfig(uris=("ldaps://directory.uni.test",), user_bases=("dc=uni,dc=test",))
+    settings.SINGLE_SIGN_ON = Systems()
 
 
 @pytest.fixture
