@@ -48,6 +48,7 @@ class IdentityProvider:
             GROUPS: ["member"],
         }
         self.misbehave = set()
+        self.encrypt_for = ""  # the certificate of the portal
         self.asked = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Page", (Page,), {"idp": self}))
         self._server.daemon_threads = True
@@ -116,6 +117,8 @@ class IdentityProvider:
             response.find(".//saml:NameID", NS).text = "somebody-else"
         for attack in wrong & set(WRAPPINGS):
             WRAPPINGS[attack](response)
+        if self.encrypt_for:
+            self._encrypt(response)
         return response
 
     def _sign(self, assertion, key):
@@ -128,6 +131,21 @@ class IdentityProvider:
         context = xmlsec.SignatureContext()
         context.key = xmlsec.Key.from_memory(key, xmlsec.KeyFormat.PEM)
         context.sign(signature)
+
+    def _encrypt(self, response):
+        assertion = response.find("saml:Assertion", NS)
+        template = xmlsec.template.encrypted_data_create(response, xmlsec.Transform.AES128, type=xmlsec.EncryptionType.ELEMENT, ns="xenc")
+        xmlsec.template.encrypted_data_ensure_cipher_value(template)
+        key_info = xmlsec.template.encrypted_data_ensure_key_info(template, ns="dsig")
+        xmlsec.template.encrypted_data_ensure_cipher_value(xmlsec.template.add_encrypted_key(key_info, xmlsec.Transform.RSA_OAEP))
+        manager = xmlsec.KeysManager()
+        manager.add_key(xmlsec.Key.from_memory(self.encrypt_for, xmlsec.KeyFormat.CERT_PEM))
+        context = xmlsec.EncryptionContext(manager)
+        context.key = xmlsec.Key.generate(xmlsec.KeyData.AES, 128, xmlsec.KeyDataType.SESSION)
+        encrypted = etree.Element(f"{{{NS['saml']}}}EncryptedAssertion")
+        assertion.addprevious(encrypted)
+        encrypted.append(assertion)
+        context.encrypt_xml(template, assertion)
 
 
 # -- signature wrapping: the signed assertion is there and good, and another one is to be believed --------

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from accounts.models import AuditEntry, Identity, Role, User
 from tests.factories import make_user
-from tests.sso.identity_provider import SUBJECT_ID, TRANSIENT, WRAPPINGS
+from tests.sso.identity_provider import SUBJECT_ID, TRANSIENT, WRAPPINGS, key_pair
 from tests.sso.walk import is_signed_in
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("saml")]
@@ -94,6 +94,15 @@ def test_an_assertion_that_is_not_right_signs_nobody_in(client, saml, wrong):
     assert AuditEntry.objects.get(action="user.sign_in_failed").data["source"] == "sso:uni"
     saml.misbehave.clear()
     assert sign_in(client, saml).url == "/"
+
+
+def test_an_assertion_may_be_encrypted_for_the_portal_and_is_looked_at_all_the_same(saml, settings):
+    key, certificate = key_pair()
+    settings.SOCIALACCOUNT_PROVIDERS["saml"]["APPS"][0]["settings"]["advanced"] |= {"x509cert": certificate, "private_key": key.decode()}
+    saml.encrypt_for = certificate
+    assert sign_in(browser(), saml).url == "/"
+    saml.misbehave.add("no audience")
+    assert refused(sign_in(browser(), saml))
 
 
 def test_an_answer_to_no_request_is_refused(client, saml):
