@@ -263,6 +263,11 @@ except (ValueError, environ.ImproperlyConfigured) as error:
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="labportal@localhost")
 EMAIL_TIMEOUT = 10
 
+# How long the record of what people did is kept. The database lets go nothing that is younger than thirty days.
+AUDIT_DAYS = _read("AUDIT_DAYS", "int", 365)
+if AUDIT_DAYS and AUDIT_DAYS < 31:
+    raise ImproperlyConfigured("AUDIT_DAYS must be 0, to keep the record for ever, or at least 31.")
+
 # -- the worker and the watcher ----------------------------------------------------------------
 # In this order, held by a system check (machines.checks):
 # provider call < step slice < worker timeout < lease < queue retry.

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts.services import signing_in
+from accounts.services import retention, signing_in
 from machines.lifecycle import MOVING, Event
 from machines.models import ACTIVE, Change, Machine, Operation, OperationEvent, OperationState
 
@@ -98,4 +98,5 @@ def trim() -> None:
     """Forget what nobody reads any more."""
     Change.objects.filter(at__lt=timezone.now() - CHANGES_KEPT).delete()
     signing_in.forget_expired()
+    retention.forget()
     refs.trim()
