@@ -11,7 +11,7 @@ from accounts.directory.probe import probe
 from accounts.directory.types import DirectoryError, Entry, Step
 from accounts.models import DIRECTORY, Identity, Role, User
 
-from . import directory, identities
+from . import directory, identities, roles
 
 if TYPE_CHECKING:
     from accounts.directory.client import Directory
@@ -162,11 +162,10 @@ def _person(entry: Entry, direct: frozenset[str], config: DirectoryConfig) -> It
 def _role_after(user: User, given: str | None, before: str) -> str:
     if user.is_superuser:
         return "stays staff: a superuser"
-    if (given or "") == before:
-        return f"stays {user.role}" + (": changed in the portal since" if given and given != user.role else "")
-    if given is None and user.role != before:
-        return f"stays {user.role}: given in the portal, and not by a group"
-    return f"{given or Role.STUDENT} from the next sign-in on; before, the groups gave {before or 'nothing'}"
+    after = roles.after(user.role, given=Role(given) if given else None, before=before)
+    if after != user.role:
+        return f"{after} from the next sign-in on; before, the groups gave {before or 'nothing'}"
+    return f"stays {after}" + ("" if after == (given or Role.STUDENT) else ": given in the portal, and not by a group")
 
 
 def _password(entry: Entry | None, expected: Entry) -> Line:

@@ -67,18 +67,25 @@ def set_role(user: User, role: Role | str, *, acting_user: User | None) -> None:
 def settle(user: User, *, given: Role | None, before: str) -> Role | str:
     """Follow what the groups of another system give, now and `before` ("" for nothing); returns what to remember.
 
-    Only a change there changes the role here: what staff decide since stays decided, a role that was not given is not
-    taken, and who may not stop being staff stays so. Whoever is given nothing any more becomes a student.
+    Only a change there changes the role here: what staff decide since stays decided. Groups raise anybody, and lower
+    only from what they gave; whoever is given nothing any more becomes a student. Who may not stop being staff stays so.
     """
-    now = given or ""
-    if now == before:
-        return now
-    if given is None and user.role != before:
-        return ""
-    wanted = given or Role.STUDENT
-    if user.role != wanted:
+    after_it = after(user.role, given=given, before=before)
+    if after_it != user.role:
         try:
-            set_role(user, wanted, acting_user=None)
+            set_role(user, after_it, acting_user=None)
         except RoleRefused:
             return before
-    return now
+    return given or ""
+
+
+def after(role: Role | str, *, given: Role | None, before: str) -> Role | str:
+    """What somebody who has `role` is after `settle`."""
+    wanted = given or Role.STUDENT
+    if (given or "") == before or (_is_less(wanted, role) and role != before):
+        return role
+    return wanted
+
+
+def _is_less(role: str, than: str) -> bool:
+    return Role.values.index(role) < Role.values.index(than)  # they stand in this order

@@ -8,7 +8,7 @@ from django.test import Client
 
 from accounts.directory.client import Directory
 from accounts.models import DIRECTORY, AuditEntry, DirectorySync, Identity, Role, User
-from accounts.services import directory_sync, identities
+from accounts.services import directory_sync, identities, people
 from accounts.services.directory_sync import Found, Outcome, sync
 from classes import selectors
 from machines.models import Operation
@@ -81,7 +81,7 @@ def test_a_group_brings_its_people_into_the_class_that_of_a_group_in_it_too(dire
 
 
 def test_who_is_gone_for_two_syncs_is_deactivated_and_keeps_the_machines(directory):
-    bob = came("bob")
+    bob, _carol = came("bob"), came("carol")
     machine = make_machine(owner=bob)
     client = Client()
     client.force_login(bob)
@@ -89,7 +89,7 @@ def test_who_is_gone_for_two_syncs_is_deactivated_and_keeps_the_machines(directo
     uuid = directory.value(directory.dns["bob"], "entryUUID")
     directory.delete(directory.dns["bob"])
     report = sync()
-    assert (report.found, report.closed) == ({Found.GONE: 1}, [])
+    assert (report.found, report.closed) == ({Found.GONE: 1, Found.PRESENT: 1}, [])
     assert now(bob).is_active and bob.identities.get().missing_since is not None, "once is no proof"
     assert client.get("/").status_code == 200
     assert sync().closed == ["bob"]
@@ -134,28 +134,44 @@ def test_who_was_missing_only_once_is_not_held_to_be_gone(directory):
 
 def test_whom_staff_deactivated_the_directory_does_not_let_in_again(directory):
     bob = came("bob")
-    User.objects.filter(pk=bob.pk).update(is_active=False)
-    assert sync().found == {}
-    assert not now(bob).is_active
+    staff = make_user(role=Role.STAFF)
+    people.deactivate(bob, acting_user=staff)
+    assert sync().found == {} and came("bob") is None
+    people.reactivate(bob, acting_user=staff)
+    directory.change(directory.dns["bob"], nsAccountLock="TRUE")
+    assert sync().closed == ["bob"]
+    people.deactivate(bob, acting_user=staff)  # closed already, and now for another reason
+    directory.change(directory.dns["bob"], nsAccountLock=None)
+    sync()
+    assert not now(bob).is_active and came("bob") is None
 
 
 def test_whom_staff_let_in_again_stays_in(directory):
     """A guest who finishes a thesis; the directory has no account of theirs any more."""
-    bob = came("bob")
+    bob, _carol = came("bob"), came("carol")
     directory.delete(directory.dns["bob"])
     sync()
-    sync()
-    User.objects.filter(pk=bob.pk).update(is_active=True)
+    assert sync().closed == ["bob"]
+    people.reactivate(bob, acting_user=make_user(role=Role.STAFF))
     assert sync().closed == [] and now(bob).is_active
 
 
 def test_a_superuser_stays(directory, caplog):
-    erik = came("erik")
+    erik, _carol = came("erik"), came("carol")
     User.objects.filter(pk=erik.pk).update(is_superuser=True)
     directory.delete(directory.dns["erik"])
     sync()
     sync()
-    assert now(erik).is_active and "erik has left the directory and stays" in caplog.text
+    assert now(erik).is_active and "erik has left the directory, and stays as a superuser" in caplog.text
+
+
+def test_the_last_who_runs_the_portal_stays(directory, caplog):
+    """A portal that nobody runs could not let anybody in again."""
+    erik = came("erik")
+    directory.change(directory.dns["erik"], nsAccountLock="TRUE")
+    assert sync().closed == [] and now(erik).is_active and "the last who runs the portal" in caplog.text
+    make_user(role=Role.STAFF)
+    assert sync().closed == ["erik"]
 
 
 def test_who_is_in_no_group_that_lets_them_in_has_gone(directory, settings):
@@ -206,7 +222,7 @@ def test_where_too_many_would_go_at_once_nobody_does(twelve, caplog):
     sync()
     report = sync()
     assert report.outcome == Outcome.REFUSED and len(report.closed) == 12 and active() == 12
-    assert "too many people have gone" in caplog.text
+    assert "12 of 12 people would be deactivated" in caplog.text
     entry = AuditEntry.objects.filter(action="directory.sync").first()
     assert (entry.outcome, entry.data["deactivated"]) == ("refused", 0)
     assert sync(however_many=True).outcome == Outcome.OK and active() == 0
@@ -214,8 +230,21 @@ def test_where_too_many_would_go_at_once_nobody_does(twelve, caplog):
 
 def test_a_part_of_many_may_go(twelve):
     Identity.objects.filter(pk__in=Identity.objects.order_by("pk").values("pk")[:2]).delete()
+    came("carol")
     sync()
     assert len(sync().closed) == 10, "ten may go, of however few"
+
+
+def test_a_directory_that_finds_nobody_any_more_is_not_believed(directory, settings):
+    """Its people were moved, or the portal may not read them; few as they are here, too."""
+    bob, carol = came("bob"), came("carol")
+    settings.DIRECTORY = config_for(directory, user_bases=(tree.GROUPS,))
+    sync()
+    report = sync()
+    assert report.outcome == Outcome.REFUSED and report.found == {Found.GONE: 2} and now(bob).is_active and now(carol).is_active
+    settings.DIRECTORY = config_for(directory)
+    sync()
+    assert not Identity.objects.exclude(missing_since=None).exists()
 
 
 def test_a_directory_that_is_down_puts_nobody_out(directory):

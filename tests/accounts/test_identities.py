@@ -213,6 +213,13 @@ def test_what_staff_decided_since_stays_until_the_groups_change(others):
     assert role_after(None) == Role.STUDENT
 
 
+def test_groups_lower_only_from_what_they_gave(others):
+    """Staff who connect an account that the university has as a student's stay staff."""
+    bob = come()
+    roles.set_role(bob, Role.STAFF, acting_user=None)
+    assert role_after(Role.STUDENT, Role.TEACHER, None) == Role.STAFF
+
+
 def test_a_superuser_is_never_demoted():
     bob = come(role=Role.STAFF)
     User.objects.filter(pk=bob.pk).update(is_superuser=True)
