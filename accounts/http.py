@@ -55,6 +55,11 @@ def page_clicked_before(request: HttpRequest) -> str | None:
     return click["path"] if click and time.time() < click["until"] else None
 
 
+def forget_click(request: HttpRequest) -> None:
+    """Whatever was pressed before counts no more."""
+    request.session.pop(_CLICK, None)
+
+
 def clicked_before(request: HttpRequest) -> bool:
     """Whether this is the page whose button the person, signed in by now, pressed before. True once
     for a click. Nobody else can make it true: the click was a POST with its CSRF token."""

@@ -5,12 +5,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channels.db import database_sync_to_async
+from django.contrib import messages
 from django.core.handlers.asgi import ASGIRequest
+from django.db import connection
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
-from django.urls import reverse
+from django.shortcuts import redirect, render
+from django.urls import Resolver404, resolve, reverse
+from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRedirect
 
+from accounts import viewing
 from accounts.adapter import address_of
 from accounts.http import by_htmx
 from accounts.models import User
@@ -94,3 +98,56 @@ def socket_second_factor(application: Socket) -> Socket:
         await application(scope, receive, send)
 
     return with_second_factor
+
+
+class ViewingAs:
+    """Staff look at the portal as somebody else sees it (`accounts.viewing`): `request.user` is that person then and
+    `request.viewed_by` the member of staff, else None. Nothing can be changed, here and in the database, and what is
+    the person's alone is not shown. The last of the middleware, so that all others know whose session it is."""
+
+    def __init__(self, get_response: Answer) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request.viewed_by = None  # type: ignore[attr-defined]
+        staff = request.user
+        if viewing.KEY not in request.session or not isinstance(staff, User):
+            return self.get_response(request)
+        name = _view_name(request)
+        if request.method == "POST" and name == viewing.SIGN_OUT:
+            viewing.end(request, staff, "signed_out")
+        user = viewing.viewed(request, staff)
+        if user is None or (request.method == "POST" and name == viewing.STOP):
+            return self.get_response(request)
+        request.user, request.viewed_by = user, staff  # type: ignore[attr-defined]
+        if request.method not in ("GET", "HEAD") or not viewing.is_shown(name):
+            return self._refuse(request)
+        with connection.execute_wrapper(viewing.refuse_writes):
+            return self.get_response(request)
+
+    def _refuse(self, request: HttpRequest) -> HttpResponse:
+        if by_htmx(request):
+            messages.error(request, _("You see the portal as %(user)s. Nothing can be changed.") % {"user": request.user})
+            return HttpResponse(status=403)
+        return render(request, "accounts/only_viewed.html", {"changing": request.method not in ("GET", "HEAD")}, status=403)
+
+
+def _view_name(request: HttpRequest) -> str:
+    try:
+        return resolve(request.path_info).view_name
+    except Resolver404:
+        return ""
+
+
+def socket_not_viewing(application: Socket) -> Socket:
+    """WebSockets know the session of the member of staff alone: what they carried would not be what the person sees, and
+    consoles are not looked into."""
+
+    async def not_viewing(scope: Scope, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+        if scope["user"].is_authenticated and viewing.KEY in scope["session"]:
+            await receive()
+            await send({"type": "websocket.close"})
+            return
+        await application(scope, receive, send)
+
+    return not_viewing

@@ -2,7 +2,7 @@ from django.urls import path
 
 from accounts.sso.connections import connections
 
-from . import views, views_data, views_sessions, views_ssh_keys, views_tokens
+from . import views, views_data, views_sessions, views_ssh_keys, views_tokens, views_viewing
 
 app_name = "accounts"
 urlpatterns = [
@@ -16,6 +16,7 @@ urlpatterns = [
     path("data/export/", views_data.export, name="export"),
     path("data/removal/", views_data.ask_removal, name="ask_removal"),
     path("data/removal/take-back/", views_data.take_back, name="take_back_removal"),
+    path("viewing/stop/", views_viewing.stop, name="stop_viewing"),
     path("tokens/", views_tokens.token_list, name="tokens"),
     path("tokens/new/", views_tokens.new, name="new_token"),
     path("tokens/revoke/", views_tokens.revoke_all, name="revoke_tokens"),

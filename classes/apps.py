@@ -10,11 +10,12 @@ class ClassesConfig(AppConfig):
     def ready(self) -> None:
         from accounts.services import export, removal
         from accounts.services.directory_check import CONSEQUENCES
+        from accounts.services.people_import import CLASSES
         from accounts.signals import groups_read
         from classes import personal
         from classes.policies import machines_of_classes, machines_of_own_classes
         from classes.selectors import places_of_machines
-        from classes.services import directory, pool
+        from classes.services import directory, people, pool
         from machines.policies import GRANTS
         from machines.selectors.pages import PLACES
         from machines.selectors.quotas import NOT_COUNTED
@@ -26,6 +27,7 @@ class ClassesConfig(AppConfig):
         removal.HOLDINGS.append(personal.holdings)
         GRANTS.append(machines_of_own_classes)
         NOT_COUNTED.append(machines_of_classes)
+        CLASSES.append(people.ForImports())
         CONSEQUENCES.append(directory.said_of)
         groups_read.connect(directory.heard)
         TOPICS.append(pool.class_topics)

@@ -9,6 +9,8 @@ from django.contrib.auth.models import Group
 from django.db.models import Model
 from django.utils.translation import gettext_lazy as _
 
+from labportal import admin_people  # noqa: F401 - registers itself
+
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 admin.site.site_header = admin.site.site_title = settings.PORTAL_NAME
 admin.site.index_title = _("Administration")

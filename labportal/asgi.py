@@ -12,12 +12,14 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 
-from accounts.middleware import socket_origin, socket_second_factor
+from accounts.middleware import socket_not_viewing, socket_origin, socket_second_factor
 from labportal.routing import websocket_urlpatterns
 
 application = ProtocolTypeRouter(
     {
         "http": django_application,
-        "websocket": socket_origin(AllowedHostsOriginValidator(AuthMiddlewareStack(socket_second_factor(URLRouter(websocket_urlpatterns))))),
+        "websocket": socket_origin(
+            AllowedHostsOriginValidator(AuthMiddlewareStack(socket_second_factor(socket_not_viewing(URLRouter(websocket_urlpatterns)))))
+        ),
     }
 )

@@ -111,6 +111,7 @@ MIDDLEWARE = [
     "accounts.middleware.SecondFactorRequired",
     "django_htmx.middleware.HtmxMiddleware",
     "labportal.middleware.HtmxAnswers",
+    "accounts.middleware.ViewingAs",
 ]
 
 ROOT_URLCONF = "labportal.urls"

@@ -72,6 +72,7 @@ DOORS = (OK, SEE_OTHER, SEE_OTHER, SEE_OTHER, SEE_OTHER, SEE_OTHER)  # pages for
 MATRIX: dict[str, Row] = {
     "labportal:health": Row(503, NOT_ALLOWED),  # no worker runs here
     "labportal:alive": Row(OK, NOT_ALLOWED),
+    "accounts:stop_viewing": Row(NOT_ALLOWED, (LOGIN, *[SEE_OTHER] * 5)),  # nobody is viewed: back to the start page
     # -- machines
     "machines:mine": Row(SIGNED_IN, NOT_ALLOWED),
     "machines:machines": Row(STAFF_ONLY, NOT_ALLOWED),

@@ -3,6 +3,7 @@ outside of any by the watcher: a mail server that is slow or away holds up nobod
 """
 
 import logging
+from collections.abc import Collection
 from datetime import timedelta
 from smtplib import SMTPException
 from typing import Any
@@ -30,14 +31,21 @@ _AT_ONCE = 20
 _LONGEST_BACK_OFF = timedelta(hours=6)
 
 
-def post(user: User, *, welcome: bool = False) -> bool:
+def post(user: User) -> bool:
     """Have the mail sent. False where none goes out: the portal sends no mail, or the person has no address. One that
     waits is not doubled."""
     if not mail.is_sent() or not user.email:
         return False
     PasswordLetter.objects.filter(user=user, sent_at=None).delete()
-    PasswordLetter.objects.create(user=user, welcome=welcome, not_before=timezone.now())
+    PasswordLetter.objects.create(user=user, not_before=timezone.now())
     return True
+
+
+def welcome(users: Collection[User]) -> int:
+    """Have one sent to each of these new people. Returns how many go out."""
+    now = timezone.now()
+    due = [PasswordLetter(user=user, welcome=True, not_before=now) for user in users if user.email and mail.is_sent()]
+    return len(PasswordLetter.objects.bulk_create(due))
 
 
 def send_due() -> int:
@@ -51,9 +59,8 @@ def trim() -> None:
     PasswordLetter.objects.filter(created_at__lt=timezone.now() - _KEPT).delete()
 
 
-def confirm_address(user: User, **_: Any) -> None:
-    """Somebody chose a password by a link (`allauth.account.signals.password_reset`). Where they have one address, the
-    link went there, so it is theirs."""
+def on_password_reset(user: User, **_: Any) -> None:
+    """Somebody chose a password by a link. Where they have one address, the link went there, so it is theirs."""
     addresses = list(EmailAddress.objects.filter(user=user)[:2])
     if len(addresses) == 1 and not addresses[0].verified and addresses[0].email.lower() == user.email.lower():
         addresses[0].set_verified()

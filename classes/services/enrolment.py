@@ -44,6 +44,19 @@ def join(invite: Invite, *, student: User) -> Joined:
     return Joined(enrolment, new=True)
 
 
+def enrol(lab_class: LabClass, students: Sequence[User], *, acting_user: User) -> None:
+    """Staff put these people into the class; those who are in it stay as they are. Inside a transaction."""
+    pool.lock(lab_class)
+    here = set(lab_class.enrolments.values_list("student", flat=True))
+    come = [student for student in students if student.pk not in here]
+    Enrolment.objects.bulk_create([Enrolment(lab_class=lab_class, student=student) for student in come])
+    lab_class.kept_out.remove(*come)
+    for student in come:
+        audit.record("class.join", acting_user=acting_user, target=lab_class, student=student.get_username(), by="import")
+    pool.fill_waiting_list(lab_class, acting_user=acting_user)
+    publish(pool.topic(lab_class), *(f"owner:{student.pk}" for student in come))
+
+
 def leave(enrolment: Enrolment) -> None:
     """The student goes by themselves. Their machine is destroyed and replaced."""
     _end(enrolment.lab_class, [enrolment], acting_user=enrolment.student, action="class.leave")

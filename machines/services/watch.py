@@ -18,7 +18,7 @@ from django.db import DatabaseError, close_old_connections, connections, transac
 from django.db.models import Q
 from django.utils import timezone
 
-from accounts.services import directory_sync
+from accounts.services import directory_sync, letters
 from machines.models import Cluster
 from machines.providers.base import Provider
 from machines.providers.errors import ProviderError
@@ -185,17 +185,20 @@ class ClusterErrands(ClusterThread):
 
 
 class Rounds(threading.Thread):
-    """Goes round the machines of the clusters this watcher leads with `look`, over and over."""
+    """Goes round the machines of the clusters this watcher leads with `look`, over and over; `idle`: also where it leads none."""
 
-    def __init__(self, name: str, look: Callable[[Collection[int]], object], watches: dict[int, ClusterWatch], stop: threading.Event) -> None:
+    def __init__(
+        self, name: str, look: Callable[[Collection[int]], object], watches: dict[int, ClusterWatch], stop: threading.Event, *, idle: bool = False
+    ) -> None:
         super().__init__(name=name, daemon=True)
-        self._do, self._watches, self._stop_asked = look, watches, stop
+        self._do, self._watches, self._stop_asked, self._idle = look, watches, stop, idle
 
     def run(self) -> None:
         try:
             while not self._stop_asked.wait(0.5):
                 try:
-                    if led := [pk for pk, watch in list(self._watches.items()) if watch.leads]:
+                    led = [pk for pk, watch in list(self._watches.items()) if watch.leads]
+                    if led or self._idle:
                         self._do(led)
                 except Exception:
                     log.exception("%s failed", self.name)
@@ -250,6 +253,7 @@ def run(stop: threading.Event) -> None:
         Rounds("probing", answering.Prober().look, watches, stop),
         Rounds("locating", locator.look, watches, stop),
         Rounds("mailing", outbox.send_due, watches, stop),  # a mail server may take its time too
+        Rounds("writing to people", lambda _led: letters.send_due(), watches, stop, idle=True),
     ]
     aside = Aside("directory", Chore(DIRECTORY_SECONDS, directory_sync.run_if_due), stop)
     for thread in [*rounds, aside]:
@@ -272,6 +276,7 @@ def run(stop: threading.Event) -> None:
     def trim() -> None:
         sweep.trim()
         outbox.trim()
+        letters.trim()
         heartbeats.forget_old()
 
     chores = [Chore(1, tend), Chore(1, dispatch.ring_if_due), Chore(3, sweep.sweep), Chore(HEARTBEAT_SECONDS, show_life), Chore(60, trim)]

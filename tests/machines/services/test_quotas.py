@@ -156,6 +156,6 @@ def test_staff_see_it_where_they_decide(client, ada, silver):
     request = make_request(ada, tier=silver)
     page = client.get(reverse("admin:machines_machinerequest_change", args=[request.pk])).content.decode()
     assert "3 of 4 cores" in page and "Beyond the limit" in page
-    assert reverse("admin:accounts_user_change", args=[ada.pk]) + "#limits" in page
+    assert reverse("admin:accounts_user_change", args=[ada.pk]) + "#id_max_machines" in page
     client.post(reverse("admin:machines_machinerequest_change", args=[request.pk]), {"until": timezone.localdate(), "answer": "", "_approve": "1"}, follow=True)
     assert MachineRequest.objects.get().state == RequestState.PENDING
