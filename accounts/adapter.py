@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.http import page_clicked_before
 from accounts.services import audit, coming_and_going, directory
-from accounts.services.identities import has_outside_account
+from accounts.services.identities import password_is_elsewhere
 
 from .models import User
 from .reauthentication import AsksAgain
@@ -70,7 +70,7 @@ class AccountAdapter(AsksAgain, DefaultAccountAdapter):  # type: ignore[misc]  #
 
     def clean_password(self, password: str, user: Any = None) -> str:
         """Whoever signs in with an account of another system gets no second way in, which would outlive the first."""
-        if user is not None and user.pk and not user.has_usable_password() and ("@" in user.get_username() or has_outside_account(user)):
+        if user is not None and user.pk and password_is_elsewhere(user):
             raise ValidationError(_("You sign in with an account of another system. Change your password there."))
         return str(super().clean_password(password, user))
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from .backends import LocalBackend
 from .models import User
 from .services import directory, preferences, ssh_keys
+from .services.identities import password_is_elsewhere
 from .services.profiles import names_come_from
 
 _EMAIL = _("E-mail address")
@@ -146,7 +147,7 @@ class SignInForm(PlainForm, LoginForm):  # type: ignore[misc]  # allauth has no 
 
     def _offer_accounts(self) -> None:
         kinds = [("directory", _("My account of the university")), ("local", _("My account of this portal, with a password chosen here"))]
-        self.fields["account"] = forms.ChoiceField(label=_("Which account"), choices=kinds, widget=forms.RadioSelect)
+        self.fields["account"] = forms.ChoiceField(label=_("Which account"), choices=kinds, widget=forms.RadioSelect({"class": "form-check-input"}))
 
     def user_credentials(self) -> dict[str, Any]:
         credentials: dict[str, Any] = super().user_credentials()
@@ -203,6 +204,11 @@ class ChangePasswordForm(PlainForm, allauth_forms.ChangePasswordForm):  # type: 
 
 class SetPasswordForm(PlainForm, allauth_forms.SetPasswordForm):  # type: ignore[misc]
     labels: ClassVar = _PASSWORDS
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether there is no password to be set here: the page says so, and the adapter refuses one."""
+        return password_is_elsewhere(self.user)
 
 
 class AddAddressForm(PlainForm, AddEmailForm):  # type: ignore[misc]

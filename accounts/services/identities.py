@@ -123,9 +123,10 @@ def is_taken(email: str) -> bool:
     return _is_of_another(None, _address(email), verified=True)
 
 
-def has_outside_account(user: User) -> bool:
-    """Whether this person signs in with an account of a system outside the portal."""
-    return user.identities.exists()
+def password_is_elsewhere(user: User) -> bool:
+    """Whether this person signs in with an account of a system outside the portal alone. Names with an @ are those of
+    clusters' realms."""
+    return not user.has_usable_password() and ("@" in user.get_username() or user.identities.exists())
 
 
 # -- the person --------------------------------------------------------------------------------

@@ -294,6 +294,8 @@ def test_while_it_is_down_nobody_signs_up_with_its_addresses(configured, slapd):
 
 def test_nobody_of_the_directory_gets_a_second_password(university):
     client, _ = post("alice", password_of("alice"))
+    page = client.get(reverse("account_set_password")).content.decode()
+    assert "changed there" in page and "password1" not in page
     answer = client.post(reverse("account_set_password"), {"password1": "a long enough secret", "password2": "a long enough secret"})
     assert not User.objects.get(username="alice").has_usable_password()
     assert answer.status_code == 200 and "another system" in answer.content.decode()
