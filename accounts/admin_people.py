@@ -2,7 +2,7 @@
 added by `labportal.admin_people`, which registers this."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from allauth.mfa.models import Authenticator
 from django import forms
@@ -80,15 +80,15 @@ class PeopleAdmin(UserAdmin):
     change_list_template = "admin/accounts/user/change_list.html"
     change_form_template = "admin/accounts/user/change_form.html"
     list_display: Any = ("username", "full_name", "email", "role", "is_active", "last_login")
-    list_filter: Any = ("role", "is_active", SecondFactorFilter, GoneFilter, RemovalFilter, "is_superuser")
-    search_fields: Any = ("username", "first_name", "last_name", "email", "emailaddress__email", "identities__name", "=identities__uid")
+    list_filter: ClassVar[Any] = ("role", "is_active", SecondFactorFilter, GoneFilter, RemovalFilter, "is_superuser")
+    search_fields: ClassVar[Any] = ("username", "first_name", "last_name", "email", "emailaddress__email", "identities__name", "=identities__uid")
     list_per_page = 50
     show_full_result_count = False
     actions = ("give_role", "deactivate_many")
     filter_horizontal = ()
-    readonly_fields: Any = ("username", "is_active", "ways_in", "last_login", "date_joined", "removal_asked_at")
+    readonly_fields: ClassVar[Any] = ("username", "is_active", "ways_in", "last_login", "date_joined", "removal_asked_at")
     add_fieldsets = ((None, {"fields": NewPersonForm.Meta.fields}),)
-    fieldsets: Any = (
+    fieldsets: ClassVar[Any] = (
         (None, {"fields": ("username", "first_name", "last_name", "email", "keyboard")}),
         (_("Rights"), {"fields": ("role", "is_superuser", "is_active")}),
         (

@@ -47,7 +47,7 @@ class SourceFilter(admin.SimpleListFilter):
 
 @admin.register(User)
 class PersonAdmin(PeopleAdmin):
-    list_display = ("username", "full_name", "email", "role", "source", "machines_count", "is_active", "last_login")
+    list_display: Any = ("username", "full_name", "email", "role", "source", "machines_count", "is_active", "last_login")
     list_filter = ("role", "is_active", SourceFilter, SecondFactorFilter, GoneFilter, RemovalFilter, "is_superuser")
     search_fields = (*PeopleAdmin.search_fields, "realm_identities__userid")
     readonly_fields = (*PeopleAdmin.readonly_fields, "used")
