@@ -1,6 +1,7 @@
 """The forms of the second factor in the portal's words. What they ask for is allauth's."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from allauth.mfa.adapter import get_adapter
@@ -44,6 +45,9 @@ class _Code(forms.Form):
 
 
 class _CodeOnce(_Code):
+    authenticator: Authenticator  # allauth's form sets it
+    _emit_authentication_failed: Callable[[Authenticator], None]
+
     def clean_code(self) -> str:
         code = super().clean_code()
         if self.authenticator.type == Authenticator.Type.TOTP and not use_up(self.authenticator, code):
@@ -92,10 +96,10 @@ class AddKeyForm(_KeyName, AddWebAuthnForm):  # type: ignore[misc]
             raise get_adapter().validation_error("incorrect_code")
         return credential
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, Any] | None:
         if Authenticator.objects.filter(user=self.user, type=Authenticator.Type.WEBAUTHN).count() >= MOST_KEYS:
             raise ValidationError(_("You have as many keys as you may have. Remove one first."))
-        return super().clean()  # type: ignore[no-any-return]
+        return super().clean()
 
 
 class RenameKeyForm(_KeyName, EditWebAuthnForm):  # type: ignore[misc]

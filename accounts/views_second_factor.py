@@ -32,7 +32,8 @@ class SecondStep(AuthenticateView):  # type: ignore[misc]
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context_data(**kwargs)
         kinds = set(Authenticator.objects.filter(user=self.stage.login.user).values_list("type", flat=True))
-        return context | {"has_app": Authenticator.Type.TOTP in kinds, "has_key": Authenticator.Type.WEBAUTHN in kinds}
+        has_key = Authenticator.Type.WEBAUTHN in kinds and self.webauthn_form is not None  # which it is where no keys are taken
+        return context | {"has_app": Authenticator.Type.TOTP in kinds, "has_key": has_key}
 
 
 @method_decorator(asked_again, name="dispatch")

@@ -24,8 +24,11 @@ from django.urls import reverse
 from accounts.models import DIRECTORY, AuditEntry, Identity, Role, RolePolicy
 from accounts.policies import needs_second_factor
 from accounts.presence import Visit, over
+from accounts.services import directory
 from accounts.services.second_factors import SecondFactorRefused, reset
+from tests.directory.config import config_for
 from tests.factories import PASSWORD, make_machine, make_user
+from tests.slapd import password_of
 from tests.web import environment
 
 pytestmark = pytest.mark.django_db
@@ -212,24 +215,17 @@ def test_a_code_shows_again_who_one_is(client, ada, secret):
     assert client.get(reverse("mfa_deactivate_totp")).status_code == 200
 
 
-def test_people_of_the_directory_give_the_password_of_the_directory_again(client, ada, monkeypatch):
-    ada.set_unusable_password()
-    ada.save()
-    Identity.objects.create(user=ada, source=DIRECTORY, uid="17", name="ada.lovelace")
-    asked = []
-
-    def directory(self, request, **credentials):
-        asked.append(credentials)
-        return ada if credentials == {"username": "ada.lovelace", "password": "of the directory"} else None
-
-    monkeypatch.setattr("accounts.adapter.AccountAdapter.authenticate", directory)
-    client.force_login(ada)
-    assert client.get(reverse("mfa_activate_totp")).url.startswith(reverse("account_reauthenticate"))
-    client.post(reverse("account_reauthenticate"), {"password": "another"})
-    assert client.get(reverse("mfa_activate_totp")).status_code == 302
-    client.post(reverse("account_reauthenticate"), {"password": "of the directory"})
+def test_people_of_the_directory_give_the_password_of_the_directory_again(client, settings, still_slapd):
+    settings.DIRECTORY = config_for(still_slapd)
+    settings.AUTHENTICATION_BACKENDS = [directory.BACKEND, *(path for path in settings.AUTHENTICATION_BACKENDS if path != directory.BACKEND)]
+    client.post(reverse("account_login"), {"login": "alice", "password": password_of("alice")})
+    assert is_signed_in(client)
     assert client.get(reverse("mfa_activate_totp")).status_code == 200
-    assert len(asked) == 2
+    age(client)
+    assert client.get(reverse("mfa_activate_totp")).url.startswith(reverse("account_reauthenticate"))
+    for uid, status in (("bob", 302), ("alice", 200)):
+        client.post(reverse("account_reauthenticate"), {"password": password_of(uid)})
+        assert client.get(reverse("mfa_activate_totp")).status_code == status, uid
 
 
 def test_people_of_single_sign_on_sign_in_anew_before_they_set_one_up(client, ada):
@@ -515,3 +511,15 @@ def test_keys_are_offered_where_browsers_allow_them(url, takes):
     say = "import labportal.settings as all; print('webauthn' in all.MFA_SUPPORTED_TYPES, all.MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN)"
     said = subprocess.run([sys.executable, "-c", say], env=environment(SITE_URL=url), cwd=settings.BASE_DIR, capture_output=True, text=True, check=True)
     assert said.stdout.split() == [str(takes), str(url.startswith("http://localhost"))]
+
+
+def test_who_has_keys_alone_gets_in_by_a_recovery_code_where_keys_are_taken_no_more(client, ada, settings):
+    Authenticator.objects.create(user=ada, type="webauthn", data={"name": "blue", "credential": {}})
+    codes = RecoveryCodes.activate(ada).get_unused_codes()
+    settings.MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+    sign_in(client, ada)
+    page = client.get(reverse("mfa_authenticate")).content.decode()
+    assert "use-key" not in page and "recovery codes" in page
+    give(client, codes[0])
+    assert is_signed_in(client)
+    assert client.get(reverse("mfa_index")).status_code == 200

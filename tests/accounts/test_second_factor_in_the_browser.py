@@ -5,7 +5,6 @@ import time
 
 import pytest
 from allauth.mfa.models import Authenticator
-from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, generate_totp_secret, hotp_value
 
 from accounts.hashers import PBKDF2InTurn
@@ -229,8 +228,13 @@ def test_its_pages_are_accessible_and_fit(visitors, ada, width, dark, tmp_path):
     expect(page.locator(".codes li")).to_have_count(10)
     look("codes")
     look("codes again", "/accounts/2fa/recovery-codes/")
+    visitor.sign_out()
+    visitor.sign_in(ada)
+    expect(page.get_by_label("Code")).to_be_visible()
+    look("second step by key")
+    page.get_by_role("button", name="Use a security key or passkey").click()
+    is_in(page)
     TOTP.activate(ada, secret)
-    RecoveryCodes.activate(ada)
     look("all", "/accounts/2fa/")
     look("keys", "/accounts/2fa/webauthn/")
     look("new codes", "/accounts/2fa/recovery-codes/generate/")
