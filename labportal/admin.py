@@ -16,8 +16,9 @@ admin.site.site_header = admin.site.site_title = settings.PORTAL_NAME
 admin.site.index_title = _("Administration")
 
 # Rights come with the role. A password can be had by mail to any of a person's addresses: who adds one
-# is that person, a superuser too. The queue's rows name any function there is: writing one is running it.
-_withheld: list[type[Model]] = [Group, EmailAddress, *apps.get_app_config("django_q").get_models()]
+# is that person, a superuser too. The queue's rows name any function there is: writing one is running it. allauth's rows
+# of single sign-on mean nothing here, where identities say who is who and the settings hold what is secret.
+_withheld: list[type[Model]] = [Group, EmailAddress, *apps.get_app_config("socialaccount").get_models(), *apps.get_app_config("django_q").get_models()]
 for model in _withheld:
     if admin.site.is_registered(model):
         admin.site.unregister(model)

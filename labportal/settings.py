@@ -209,6 +209,7 @@ ACCOUNT_RATE_LIMITS = {
     "login_failed": "120/5m/ip,5/5m/key",
     "reset_password": "120/5m/ip,3/5m/key",
     "join_code": "300/5m/ip",
+    "single_sign_on": "1200/5m/ip",  # a SAML sign-in counts twice
     "export": "6/1h/user",
     "api": "600/1m/key",  # with one token
     "api_token_failed": "120/5m/ip",  # keeps nobody out who has a good one (accounts.bearer)
@@ -360,6 +361,7 @@ LOGGING = {
         "asyncssh": {"level": "WARNING"},  # ten lines for every terminal
         "daphne": {"level": "WARNING"},
         "django-q": {"level": "WARNING"},  # two lines for every doorbell
+        "allauth.socialaccount.providers.saml.views": {"filters": ["one_line"]},
         "django.security.DisallowedHost": {"filters": ["one_line"]},
         "django.security.csrf": {"filters": ["without_keys"]},
         "django.request": {"level": "ERROR", "filters": ["without_keys"]},  # a 404 is in labportal.access

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from allauth.account.internal.flows.reauthentication import raise_if_reauthentication_required
+from allauth.core.internal import ratelimit
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.helpers import render_authentication_error
 from allauth.socialaccount.models import SocialApp
@@ -14,6 +15,8 @@ from allauth.utils import get_request_param
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
+
+from accounts.reauthentication import asked_again
 
 from .errors import SignInRefused, untrustworthy
 
@@ -29,13 +32,14 @@ def begins(view: View) -> View:
 
     @functools.wraps(view)
     def wrapper(request: HttpRequest, **named: str) -> HttpResponse:
-        provider = _provider(request, **named)
+        provider, led = _provider(request, **named), view
         if request.method == "POST" and get_request_param(request, "process") == AuthProcess.CONNECT:
             if not request.user.is_authenticated:
                 return redirect("account_login")
             raise_if_reauthentication_required(request, app="allauth.socialaccount")
+            led = asked_again(view)
         try:
-            response = view(request, **named)
+            response = led(request, **named)
         except SignInRefused as refused:
             return failed(request, provider, refused)
         if isinstance(response, HttpResponseRedirect) and not response.url.startswith("/"):
@@ -51,6 +55,9 @@ def ends(view: View) -> View:
     @functools.wraps(view)
     def wrapper(request: HttpRequest, **named: str) -> HttpResponse:
         provider = _provider(request, **named)
+        if not ratelimit.consume(request, app="allauth.account", action="single_sign_on", limit_get=True):
+            too_many: HttpResponse = ratelimit.respond_429(request)
+            return too_many
         try:
             return view(request, **named)
         except SignInRefused as refused:

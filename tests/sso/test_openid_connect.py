@@ -105,6 +105,11 @@ def test_the_portal_keeps_neither_tokens_nor_rows_that_open_another_way(client):
     assert not SocialToken.objects.exists() and not SocialAccount.objects.exists()
 
 
+def test_the_admin_offers_none_of_those_rows(admin_client):
+    assert admin_client.get("/admin/socialaccount/").status_code == 404
+    assert "socialaccount" not in admin_client.get("/admin/").content.decode()
+
+
 def test_the_session_is_a_new_one(client):
     client.get(reverse("account_login"))
     begin(client)
@@ -295,6 +300,13 @@ def test_a_code_of_another_sign_in_is_refused(client):
 def test_an_answer_that_nobody_asked_for_asks_the_provider_nothing(client, oidc, query):
     assert refused(client.get(f"{LOGIN}callback/", query), "Begin again")
     assert oidc.asked == [] and not AuditEntry.objects.exists()
+
+
+def test_answers_by_the_thousand_are_not_looked_at(client, settings):
+    settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"single_sign_on": "2/5m/ip"}
+    statuses = [client.get(f"{LOGIN}callback/", {"code": "x", "state": "y"}).status_code for _ in range(3)]
+    assert statuses == [401, 401, 429]
+    assert sign_in(Client(REMOTE_ADDR="127.0.0.2")).url == "/"
 
 
 def test_an_error_of_the_provider_is_said_in_the_portals_words(client):
