@@ -38,7 +38,7 @@ class AccountAdapter(AsksAgain, DefaultAccountAdapter):  # type: ignore[misc]  #
     }
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        return settings.SIGN_UP == "open"
+        return bool(settings.SIGN_UP == "open")
 
     def get_login_stages(self) -> list[str]:
         ours = {"allauth.account.stages.EmailVerificationStage": "accounts.stages.AddressConfirmed"}

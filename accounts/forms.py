@@ -155,7 +155,7 @@ class SignInForm(PlainForm, LoginForm):  # type: ignore[misc]  # allauth has no 
 
     def clean(self) -> dict[str, Any]:
         try:
-            data: dict[str, Any] = super().clean()
+            data: dict[str, Any] = super().clean() or {}
         except forms.ValidationError as error:
             if getattr(self.request, "directory_is_silent", False):
                 silent = _("Accounts of the university cannot sign in at the moment: its directory does not answer.")
@@ -180,6 +180,7 @@ class SignUpForm(PlainForm, SignupForm):  # type: ignore[misc]
     """Whose name or address the directory has gets the answer of one that is taken here."""
 
     labels: ClassVar = {"username": _("User name"), "email": _EMAIL}
+    account_already_exists: bool
 
     def validate_unique_email(self, value: str) -> str:
         email: str = super().validate_unique_email(value)

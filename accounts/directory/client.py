@@ -17,7 +17,7 @@ from .query import Found, TooMany, all_of, any_of, equals, search
 from .servers import Servers, described
 from .types import DirectoryError, Entry, Misconfigured, Step
 
-LONGEST_LOGIN, LONGEST_PASSWORD = 254, 1024
+LONGEST_LOGIN, LONGEST_PASSWORD, LONGEST_ID = 254, 1024, 255
 
 # How directories say that an account is closed: Active Directory's bit, 389 Directory Server's word, OpenLDAP's date
 # for locked by hand. Other dates there are of a lock that ends by itself, which the server applies.

@@ -18,9 +18,11 @@ class Found:
     values: dict[str, list[bytes]]
 
     def texts(self, attribute: str) -> list[str]:
-        """Those of its values that are text."""
+        """Those of its values that are text, which a NUL is not: no database takes it."""
         texts = []
         for value in self.values.get(attribute.lower(), []):
+            if b"\0" in value:
+                continue
             try:
                 texts.append(value.decode())
             except UnicodeDecodeError:

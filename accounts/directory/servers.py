@@ -27,9 +27,13 @@ REST_SECONDS = 30.0  # for which a server that hung is asked last, and not for l
 RESTING_PATIENCE = 0.3
 AT_ONCE = 16  # servers asked at the same time; what hangs beyond its time goes on counting
 
-NOT_THERE = (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.TIMEOUT, ldap.UNAVAILABLE, ldap.BUSY, ldap.TIMELIMIT_EXCEEDED)
+NOT_THERE = (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.UNAVAILABLE, ldap.BUSY, ldap.TIMELIMIT_EXCEEDED)
 
 Answer = TypeVar("Answer")
+
+
+class _Crowded(Exception):
+    """Too many questions wait for answers already."""
 
 
 class Servers:
@@ -47,16 +51,17 @@ class Servers:
         uris = sorted(self._config.uris, key=self._rests)
         problems = []
         for number, uri in enumerate(uris):
-            left = end - time.monotonic()
-            patience = min(RESTING_PATIENCE, left) if self._rests(uri) else left / (len(uris) - number)
+            left, rests = end - time.monotonic(), self._rests(uri)
+            patience = max(0.0, min(RESTING_PATIENCE, left) if rests else left / (len(uris) - number))
             try:
-                answer = self._ask_one(uri, question, max(0.0, patience))
-            except OutOfTime:
-                self._hung_at[uri] = time.monotonic()
+                answer = self._ask_one(uri, question, patience)
+            except _Crowded:
+                problems.append(f"{uri}: not asked, as {AT_ONCE} questions wait for answers")
+            except (OutOfTime, ldap.TIMEOUT):
+                if not rests:  # else it would rest for ever, where it is slow and many ask
+                    self._hung_at[uri] = time.monotonic()
                 problems.append(f"{uri}: no answer within {patience:.1f} s")
             except NOT_THERE as error:
-                if isinstance(error, ldap.TIMEOUT):
-                    self._hung_at[uri] = time.monotonic()
                 problems.append(f"{uri}: {described(error)}")
             except (OSError, ssl.SSLError) as error:
                 problems.append(f"{uri}: {error}")
@@ -71,10 +76,10 @@ class Servers:
         return hung_at is not None and time.monotonic() - hung_at < REST_SECONDS
 
     def _ask_one(self, uri: str, question: Callable[[SimpleLDAPObject], Answer], patience: float) -> Answer:
-        """Raises OutOfTime, and whatever connecting and the question raise."""
+        """Raises _Crowded, OutOfTime, and whatever connecting and the question raise."""
         end = time.monotonic() + patience
         if not self._slots.acquire(timeout=patience):
-            raise OutOfTime
+            raise _Crowded
         future: Future[Answer] = Future()
 
         def answer() -> None:

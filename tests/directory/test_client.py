@@ -4,6 +4,7 @@ import dataclasses
 import uuid
 
 import pytest
+from ldap.ldapobject import SimpleLDAPObject
 
 from accounts.directory.client import Directory
 from accounts.directory.config import Attributes, Groups
@@ -65,6 +66,18 @@ def test_a_lock_that_ends_by_itself_is_the_servers_matter(slapd):
 def test_a_filter_says_who_is_disabled(still_slapd):
     directory = Directory(config_for(still_slapd, disabled_filter="(givenName=Alice)"))
     assert sign_in(directory, "alice") is None and sign_in(directory, "bob") is not None
+
+
+def test_the_time_of_an_answer_does_not_tell_who_is_there(directory, monkeypatch):
+    """As many questions are asked whether there is such a person or not, and whatever is wrong."""
+    asked = []
+    bind, search = SimpleLDAPObject.simple_bind_s, SimpleLDAPObject.search_ext_s
+    monkeypatch.setattr(SimpleLDAPObject, "simple_bind_s", lambda self, *arguments, **more: asked.append("bind") or bind(self, *arguments, **more))
+    monkeypatch.setattr(SimpleLDAPObject, "search_ext_s", lambda self, *arguments, **more: asked.append("search") or search(self, *arguments, **more))
+    for login in ("alice", "alice@uni.test", "nobody-here", "nobody@uni.test", "lab@uni.test", "suspended", "*"):
+        asked.clear()
+        assert directory.authenticate(login, "wrong") is None
+        assert asked == ["bind", "search", "bind"], login
 
 
 # -- what is typed is hostile ------------------------------------------------------------------

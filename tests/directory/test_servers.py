@@ -2,9 +2,11 @@
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
+from accounts.directory import servers
 from accounts.directory.client import Directory
 from accounts.directory.servers import RESTING_PATIENCE
 from accounts.directory.types import DirectoryError, Misconfigured, Unreachable
@@ -51,12 +53,12 @@ def test_a_black_hole_is_given_up_on_in_time_and_then_asked_last(still_slapd, sc
 
 @pytest.mark.parametrize("scheme", ["ldap", "ldaps"])
 @pytest.mark.parametrize("start_tls", [False, True])
-def test_nothing_but_black_holes_costs_three_seconds_once(still_slapd, scheme, start_tls):
+def test_nothing_but_black_holes_costs_the_whole_time_once(still_slapd, scheme, start_tls):
     with black_hole() as one, black_hole() as another:
         uris = [hole.replace("ldap", scheme, 1) for hole in (one, another)]
-        directory = Directory(config_for(still_slapd, *uris, start_tls=start_tls, ca_file=still_slapd.ca_file))
-        assert seconds(lambda: unreachable(directory)) < LONGEST
-        assert seconds(lambda: unreachable(directory)) < 2 * RESTING_PATIENCE + 0.5
+        directory = Directory(config_for(still_slapd, *uris, start_tls=start_tls, ca_file=still_slapd.ca_file, timeout=1.0))
+        assert seconds(lambda: unreachable(directory)) < 1.0 + 1.0
+        assert seconds(lambda: unreachable(directory)) < 2 * RESTING_PATIENCE + 1.0
 
 
 def test_a_name_that_nobody_resolves_is_no_server(still_slapd):
@@ -73,6 +75,21 @@ def test_a_server_that_freezes_and_comes_back(slapd):
         assert seconds(lambda: unreachable(directory)) < LONGEST
     slapd.thaw()
     assert sign_in(directory).name == "alice"
+
+
+def test_a_slow_server_does_not_rest_for_ever(slapd, monkeypatch):
+    """Those who ask while it rests do not make it rest longer."""
+    monkeypatch.setattr(servers, "REST_SECONDS", 1.0)
+    asked = servers.Servers(config_for(slapd, timeout=0.8))
+    slapd.freeze()
+    with pytest.raises(Unreachable):
+        asked.ask(lambda connection: connection.whoami_s())
+    slapd.thaw()
+    answers, deadline = [], time.monotonic() + 10
+    while not answers and time.monotonic() < deadline:
+        with suppress(Unreachable):
+            answers.append(asked.ask(lambda connection: threading.Event().wait(RESTING_PATIENCE + 0.1)))
+    assert answers
 
 
 def test_a_server_that_goes_in_the_middle_of_a_sign_in(slapd):
