@@ -13,8 +13,8 @@ import pytest
 from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
-from django.views.generic import RedirectView
 from django.utils import timezone
+from django.views.generic import RedirectView
 
 from accounts.models import Role, SshKey
 from accounts.services import tokens
@@ -289,7 +289,7 @@ def test_every_change_needs_the_csrf_token(world):
     client = Client(enforce_csrf_checks=True)
     client.force_login(world.people["staff"])
     for name, row in MATRIX.items():
-        if row.post == NOT_ALLOWED or name == "saml_acs" or name == "api_unknown":  # says that there is nothing, in the way of the API
+        if row.post == NOT_ALLOWED or name in ("saml_acs", "api_unknown"):  # the latter only says that there is nothing
             continue
         response = client.post(reverse(name.split()[0], args=row.args(world)), row.data(world))
         assert response.status_code == 403, name
