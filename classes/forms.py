@@ -31,8 +31,8 @@ class ClassForm(forms.Form):
         max_length=500,
         required=False,
         help_text=_(
-            "Everybody of this group of the university directory is in the class from when they first sign in. "
-            "Its name, or the whole of it: cn=networks,ou=groups,dc=example,dc=org. Empty: people come by an invite alone."
+            "Everybody of this group of the university directory is in the class: those who were here before at once, others when they sign in. "
+            "Its name, or the whole of it, as cn=networks,ou=groups,dc=uni. Empty: people come by an invite alone."
         ),
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )
