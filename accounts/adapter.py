@@ -76,7 +76,10 @@ class AccountAdapter(AsksAgain, DefaultAccountAdapter):  # type: ignore[misc]  #
 
     def send_password_reset_mail(self, user: User, email: str, context: dict[str, Any]) -> None:
         audit.record("user.password_reset_asked", acting_user=AnonymousUser(), target=user)
-        super().send_password_reset_mail(user, email, context)
+        if password_is_elsewhere(user):
+            self.send_mail("account/email/password_is_elsewhere", email, context)
+        else:
+            super().send_password_reset_mail(user, email, context)
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         saved: User = super().save_user(request, user, form, commit=commit)
