@@ -52,7 +52,7 @@ class MachinesWanted(Part):
     **READ,
     response={200: Machines} | ERRORS,
     summary="One's own machines",
-    description="With `all`, every machine that the person may see: a teacher those of their classes, staff all.",
+    description="With “all”, every machine that the person may see: a teacher those of their classes, staff all.",
 )
 def machines(request: HttpRequest, wanted: Query[MachinesWanted]) -> Machines:
     user = bearer_of(request)
@@ -123,7 +123,7 @@ def machine_request(request: HttpRequest, key: UUID) -> RequestOut:
     **POWER,
     response={201: RequestOut} | ERRORS,
     summary="Ask for a machine",
-    description="Staff decide. Sent again with the same `Idempotency-Key`, it is the request it made before.",
+    description="Staff decide. Sent again with the same header “Idempotency-Key”, it is the request it made before.",
     tags=["requests"],
 )
 def ask(request: HttpRequest, wanted: RequestIn, idempotency_key: Annotated[Word | None, Header()] = None) -> Status[RequestOut]:
