@@ -34,6 +34,7 @@ from .services.refusal import PersonRefused
 
 _REFUSALS = (PersonRefused, roles.RoleRefused, second_factors.SecondFactorRefused)
 _LINES_SHOWN = 200
+_MOST_AT_ONCE = 500
 
 
 class YesNoFilter(admin.SimpleListFilter):
@@ -329,7 +330,10 @@ class PeopleAdmin(UserAdmin):
         return self._ask(request, chosen, "deactivate_many", _("Close accounts"), means=means, dangerous=True)
 
     def _ask(self, request: HttpRequest, chosen: QuerySet[User], action: str, title: Any, **context: Any) -> HttpResponse:
-        found = chosen.order_by("username")
+        found = list(chosen.order_by("username")[: _MOST_AT_ONCE + 1])
+        if len(found) > _MOST_AT_ONCE:
+            self.message_user(request, _("Choose at most %(most)d people at once.") % {"most": _MOST_AT_ONCE}, messages.WARNING)
+            return redirect(request.get_full_path())
         return self._page(request, "many", title=title, people=found, action=action, checkbox=ACTION_CHECKBOX_NAME, **context)
 
     def _each(self, request: HttpRequest, chosen: QuerySet[User], do: Callable[[User], object]) -> None:

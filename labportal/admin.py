@@ -15,10 +15,12 @@ admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-a
 admin.site.site_header = admin.site.site_title = settings.PORTAL_NAME
 admin.site.index_title = _("Administration")
 
-# Rights come with the role. A password can be had by mail to any of a person's addresses: who adds one
-# is that person, a superuser too. The queue's rows name any function there is: writing one is running it. allauth's rows
-# of single sign-on mean nothing here, where identities say who is who and the settings hold what is secret.
-_withheld: list[type[Model]] = [Group, EmailAddress, *apps.get_app_config("socialaccount").get_models(), *apps.get_app_config("django_q").get_models()]
+# Rights come with the role. A password can be had by mail to any of a person's addresses: who adds one is that person, a
+# superuser too, and so is who writes a second factor or reads what is kept of one. The queue's rows name any function
+# there is: writing one is running it. allauth's rows of single sign-on mean nothing here, where identities say who is who
+# and the settings hold what is secret.
+_of_apps = (model for app in ("mfa", "usersessions", "socialaccount", "django_q") for model in apps.get_app_config(app).get_models())
+_withheld: list[type[Model]] = [Group, EmailAddress, *_of_apps]
 for model in _withheld:
     if admin.site.is_registered(model):
         admin.site.unregister(model)

@@ -41,6 +41,10 @@ class User(AbstractUser):
 
     objects: ClassVar[People] = People()
 
+    class Meta(AbstractUser.Meta):
+        verbose_name = _("person")
+        verbose_name_plural = _("people")
+
     @property
     def teaches(self) -> bool:
         return self.is_active and (self.role in (Role.TEACHER, Role.STAFF) or self.is_superuser)

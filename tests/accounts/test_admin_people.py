@@ -474,3 +474,14 @@ def test_each_role_has_one_row_that_stays(admin, sam):
     admin.post(reverse("admin:accounts_rolepolicy_change", args=[rules.pk]), {"role": "staff", "max_machines": "3"})
     rules.refresh_from_db()
     assert (rules.role, rules.max_machines) == ("student", 3)
+
+
+@pytest.mark.parametrize("model", ["mfa/authenticator", "usersessions/usersession", "account/emailaddress", "auth/group"])
+def test_rows_by_which_one_becomes_somebody_else_are_not_in_the_admin(client, root, model):
+    client.force_login(root)
+    assert client.get(f"/admin/{model}/").status_code == client.get(f"/admin/{model}/add/").status_code == 404
+
+
+def test_more_people_than_a_page_holds_are_not_chosen_at_once(admin, ada, monkeypatch):
+    monkeypatch.setattr("accounts.admin_people._MOST_AT_ONCE", 1)
+    assert "at most 1 people at once" in told(many(admin, "deactivate_many", ada, make_user()))
