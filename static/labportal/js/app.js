@@ -204,10 +204,11 @@ function switchTheme() {
   try { localStorage.setItem("theme", root.dataset.bsTheme); } catch { /* for this page only */ }
 }
 
-// On a phone the bar is wider than the screen: show where one is.
-const nav = document.querySelector(".nav-main");
-const here = nav?.querySelector("[aria-current]");
-if (here) nav.scrollLeft = here.offsetLeft - nav.offsetLeft - (nav.clientWidth - here.clientWidth) / 2;
+// On a phone these lists are wider than the screen: show where one is.
+for (const list of document.querySelectorAll(".nav-main, .account-nav")) {
+  const here = list.querySelector("[aria-current]");
+  if (here) list.scrollLeft = here.offsetLeft - list.offsetLeft - (list.clientWidth - here.clientWidth) / 2;
+}
 for (const button of document.querySelectorAll("[data-theme-switch]")) button.hidden = false;
 startTimes();
 startLive();
