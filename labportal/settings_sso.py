@@ -35,7 +35,7 @@ def read(env: environ.Env) -> SingleSignOn:
     found = SingleSignOn()
     if openid_connect:
         found.apps.append("accounts.sso.openid_connect")
-        found.providers["openid_connect"] = {"APPS": openid_connect, "OAUTH_PKCE_ENABLED": True}
+        found.providers["openid_connect"] = {"APPS": openid_connect}
     if saml:
         found.apps.append("accounts.sso.saml")
         found.providers["saml"] = {"APPS": saml}
@@ -73,7 +73,7 @@ def _openid_connect_app(name: str, one: Any) -> dict[str, Any]:
     provider = _id(_variable(name, "id"), one.get("id", "oidc"))
     return {
         "provider_id": provider,
-        "name": one.get("name") or provider,
+        "name": one.get("name") or urlsplit(one["issuer"]).hostname,
         "client_id": one["client_id"],
         "secret": one.get("client_secret", ""),
         "settings": {
@@ -119,9 +119,10 @@ def _saml(env: environ.Env) -> list[dict[str, Any]]:
         "verified_email": _domains("SAML_EMAIL_DOMAINS", _words(env, "SAML_EMAIL_DOMAINS")),
         "attribute_mapping": _saml_attributes(env),
     }
-    if name := env.str("SAML_SP_ENTITY_ID", default=""):
-        settings["sp"] = {"entity_id": name}
-    return [{"provider_id": provider, "client_id": provider, "name": env.str("SAML_NAME", default="") or provider, "settings": settings}]
+    if own_entity_id := env.str("SAML_SP_ENTITY_ID", default=""):
+        settings["sp"] = {"entity_id": own_entity_id}
+    name = env.str("SAML_NAME", default="") or urlsplit(entity_id).hostname or entity_id
+    return [{"provider_id": provider, "client_id": provider, "name": name, "settings": settings}]
 
 
 def _saml_security(env: environ.Env) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Whom an account of single sign-on stands for, and what happens instead of allauth's rows and forms."""
 
 import logging
+import time
 from typing import Any
 
 from allauth.account.internal.flows.reauthentication import is_reauthentication_required
@@ -48,7 +49,9 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  
         whose address is known here wants a second account."""
         if sociallogin.state.get("process") == AuthProcess.CONNECT:
             self._connect(request, sociallogin)
-        elif not may_have_an_account(sociallogin):
+        elif may_have_an_account(sociallogin):
+            sociallogin.state["asked_at"] = time.time()
+        else:
             if (user := person_of(sociallogin)) is None:
                 raise ImmediateHttpResponse(redirect("account_inactive"))
             sociallogin.user = user

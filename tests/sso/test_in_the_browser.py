@@ -1,14 +1,18 @@
 """Single sign-on in Chromium, with the portal's own Content-Security-Policy and cookies. The portal is at localhost and
 the systems at 127.0.0.1, which to a browser are different sites."""
 
+import re
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+import requests
 
 from accounts.hashers import PBKDF2InTurn
 from accounts.models import Identity, Role
 from tests.factories import PASSWORD, make_user
 from tests.sso.identity_provider import ENTITY_ID, GROUPS
 from tests.sso.provider import CLIENT_ID, CLIENT_SECRET
-from tests.web import WebProcess
+from tests.web import WebProcess, wait
 
 pytestmark = pytest.mark.browser
 
@@ -62,6 +66,18 @@ def test_an_answer_that_the_other_site_posts_arrives_in_the_session(portal, page
     page.wait_for_url(f"{portal.url}/accounts/profile/")
     identity = Identity.objects.get()
     assert (identity.source, identity.uid, identity.user.role) == ("sso:university", "persistent-1", Role.STAFF)
+
+
+@pytest.mark.processes
+def test_nobody_waits_for_a_slow_provider_but_who_signs_in_there(portal, provider):
+    provider.misbehave.add("slow")
+    with requests.Session() as session, ThreadPoolExecutor() as pool:
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', session.get(f"{portal.url}/accounts/login/").text)[1]
+        waits = pool.submit(session.post, f"{portal.url}/accounts/oidc/oidc/login/", {"csrfmiddlewaretoken": token}, timeout=30)
+        wait(lambda: provider.asked)
+        assert requests.get(f"{portal.url}/accounts/login/", timeout=30).status_code == 200
+        assert not waits.done()
+        assert waits.result().status_code == 401
 
 
 def test_somebody_connects_an_account_and_signs_in_with_it(portal, page):

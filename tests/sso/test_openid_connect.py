@@ -1,5 +1,7 @@
 """Signing in with OpenID Connect, at a provider that answers over HTTP and signs its tokens."""
 
+import time
+
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount, SocialToken
@@ -190,6 +192,15 @@ def test_an_address_that_has_an_account_makes_one_choose(client):
     second = Identity.objects.get().user
     assert second != local and second.email == "" and is_signed_in(client)
     assert User.objects.get(pk=local.pk).email == "grace@uni.test"
+
+
+def test_the_choice_does_not_wait_for_the_next_person_at_the_browser(client, monkeypatch):
+    make_user("hopper", email="grace@uni.test")
+    page = sign_in(client).url
+    later = time.time() + 601
+    monkeypatch.setattr("accounts.sso.forms.time.time", lambda: later)
+    assert client.post(page).url == reverse("account_login")
+    assert not Identity.objects.exists()
 
 
 def test_whose_address_is_only_claimed_learns_nothing_of_who_has_an_account(client, oidc):

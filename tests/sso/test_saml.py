@@ -186,6 +186,12 @@ def test_an_identity_provider_that_is_down_gets_a_sentence(client, saml, setting
     assert refused(client.post(LOGIN), "does not answer")
 
 
+@pytest.mark.parametrize("text", ["", "<h1>Maintenance</h1>", "<a/>", '<EntityDescriptor xmlns="urn:oasis:names:tc:SAML:2.0:metadata" entityID="x"/>'])
+def test_metadata_that_are_none_get_a_sentence(client, saml, monkeypatch, text):
+    monkeypatch.setattr(saml, "metadata", lambda: text)
+    assert refused(client.post(LOGIN))
+
+
 def test_its_metadata_is_asked_for_once(saml):
     for _ in range(3):
         sign_in(browser(), saml)

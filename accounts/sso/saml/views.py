@@ -1,7 +1,7 @@
 """allauth's views of SAML, with limits to what anybody may post, and a page of ours for whatever goes wrong."""
 
+import logging
 from typing import Any
-from urllib.error import URLError
 
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.providers.saml import views
@@ -12,8 +12,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from onelogin.saml2.errors import OneLogin_Saml2_Error
 from onelogin.saml2.settings import OneLogin_Saml2_Settings
 
-from accounts.sso.errors import unreachable, untrustworthy
+from accounts.sso.errors import SignInRefused, unreachable, untrustworthy
 from accounts.sso.pages import begins, ends
+
+log = logging.getLogger(__name__)
 
 _LONGEST_ANSWER, _WAITS = 500_000, 300  # bytes, seconds
 
@@ -21,7 +23,13 @@ _LONGEST_ANSWER, _WAITS = 500_000, 300  # bytes, seconds
 @require_http_methods(["GET", "POST"])
 @begins
 def login(request: HttpRequest, organization_slug: str) -> HttpResponse:
-    return _asked(request, organization_slug, views.login)
+    try:
+        return _asked(request, organization_slug, views.login)
+    except SignInRefused:
+        raise
+    except Exception as error:  # the library has no class of its own for metadata that are none
+        log.exception("%s: the metadata cannot be used", organization_slug)
+        raise untrustworthy(_provider(request, organization_slug), type(error).__name__) from error
 
 
 @csrf_exempt  # the identity provider's page posts it; what it is worth is found out in `finish`, with this browser's own session
@@ -64,7 +72,7 @@ def _asked(request: HttpRequest, organization_slug: str, view: Any) -> HttpRespo
     try:
         response: HttpResponse = view(request, organization_slug=organization_slug)
         return response
-    except (URLError, TimeoutError) as error:
+    except OSError as error:
         raise unreachable(_provider(request, organization_slug), type(error).__name__) from error
     except OneLogin_Saml2_Error as error:
         raise untrustworthy(_provider(request, organization_slug), type(error).__name__) from error
