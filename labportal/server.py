@@ -1,7 +1,8 @@
 """The web server: daphne, with what consoles need and it lacks.
 
 * Back-pressure outwards: `send` waits while the browser does not take what was sent
-  (django/daphne#170: otherwise a slow browser costs as much memory as the machine has to say).
+  (django/daphne#170: otherwise a slow browser costs as much memory as the machine has to say, and
+  a file that is streamed to it as much as the file is long).
 * Back-pressure inwards: a socket is not read while its application has much to do.
 * Binary messages take a short way in and out; text, fragments and control frames stay with
   autobahn. A console's messages may be joined, see `console.relay.bridge.accept`.
@@ -106,6 +107,24 @@ class Inbox:
 
 def _cost(event: dict[str, Any]) -> int:
     return EVENT_COST + len(event.get("bytes") or event.get("text") or b"")
+
+
+@implementer(IPushProducer)
+class Pace:
+    """That of one answer in pieces: `writable` while the browser takes what is sent, and when it is gone."""
+
+    def __init__(self) -> None:
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    def pauseProducing(self) -> None:
+        self.writable.clear()
+
+    def resumeProducing(self) -> None:
+        self.writable.set()
+
+    def stopProducing(self) -> None:
+        self.writable.set()
 
 
 @implementer(IPushProducer)
@@ -296,9 +315,23 @@ class Server(daphne_server.Server):  # type: ignore[misc]
         return inbox
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            await self._reply_in_pieces(protocol, message)
+            return
         await super().handle_reply(protocol, message)
         if message["type"] == "websocket.send":
             await protocol.drain()
+
+    async def _reply_in_pieces(self, protocol: Any, message: dict[str, Any]) -> None:
+        more = message.get("more_body", False)
+        if protocol.channel is not None:  # it is still connected
+            if more and protocol.producer is None:
+                protocol.registerProducer(Pace(), True)
+            elif not more and protocol.producer is not None:
+                protocol.unregisterProducer()
+        await super().handle_reply(protocol, message)
+        if more and protocol.channel is not None and protocol.producer is not None:
+            await protocol.producer.writable.wait()
 
     def kill_all_applications(self) -> Any:
         """Called by the reactor when it is told to stop; it waits for what this answers."""

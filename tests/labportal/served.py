@@ -67,6 +67,7 @@ async def socket(path, receive, send):
 
 
 async def page(path, receive, send):
+    global poured
     body = b""
     match path:
         case "/held":
@@ -75,6 +76,13 @@ async def page(path, receive, send):
             go_on.set()
         case "/slow":
             await asyncio.to_thread(time.sleep, 60)
+        case "/pour":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(0, POUR, PIECE):
+                await send({"type": "http.response.body", "body": bytes(PIECE), "more_body": True})
+                poured += PIECE
+            await send({"type": "http.response.body"})
+            return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
     await send({"type": "http.response.body", "body": body})
 

@@ -252,6 +252,26 @@ def test_a_browser_that_takes_nothing_makes_the_application_wait(own_process, pa
     own_process.until(lambda held: held["out"] == 0)
 
 
+def test_so_does_one_that_takes_nothing_of_a_file(own_process):
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(("127.0.0.1", own_process.port))
+        raw.sendall(b"GET /pour HTTP/1.0\r\n\r\n")
+        assert 0 < own_process.settled()["poured"] < POUR / 2
+        answer = raw.makefile("rb")
+        while answer.readline().strip():
+            pass
+        assert len(answer.read()) == POUR
+
+
+def test_a_file_that_nobody_waits_for_any_more_frees_the_application(own_process):
+    before = own_process.held()["requests"]
+    with socket.create_connection(("127.0.0.1", own_process.port)) as raw:
+        raw.sendall(b"GET /pour HTTP/1.0\r\n\r\n")
+        assert own_process.settled()["poured"] < POUR
+    own_process.until(lambda held: held["requests"] == before)
+
+
 async def test_an_application_that_takes_nothing_makes_the_browser_wait(own_process):
     async with own_process.socket("/stalled") as ws:
         size = 32 * 1024 * 1024
