@@ -16,7 +16,7 @@ RUN .venv/bin/python bin/assets && rm -rf .cache node_modules \
 
 FROM python:3.12-slim-bookworm
 # The client libraries of libvirt and of directories; no compiler and no headers here.
-RUN apt-get update && apt-get install -y --no-install-recommends libvirt0 libldap-2.5-0 libsasl2-2 && rm -rf /var/lib/apt/lists/* \
+RUN apt-get update && apt-get install -y --no-install-recommends libvirt0 libldap-2.5-0 libldap-common libsasl2-2 ca-certificates && rm -rf /var/lib/apt/lists/* \
     && useradd --system --create-home --home-dir /var/lib/labportal --shell /usr/sbin/nologin labportal
 COPY --from=build /opt/labportal /opt/labportal
 WORKDIR /opt/labportal

@@ -29,8 +29,8 @@ HYPERVISOR_PACKAGES = (
     "libc6-dev",
     "e2fsprogs",  # the golden image's file system
 )
-# python-ldap has no wheels either.
-DIRECTORY_PACKAGES = ("libldap-dev", "libsasl2-dev", "gcc", "libc6-dev")
+# python-ldap has no wheels either. libldap-common names the authorities that this computer trusts.
+DIRECTORY_PACKAGES = ("libldap-dev", "libldap-common", "libsasl2-dev", "ca-certificates", "gcc", "libc6-dev")
 # What of requirements/ is installed only where a setting of this name, or with this beginning, asks for it.
 OPTIONAL_LOCKS = {"ldap": "LDAP_URIS", "saml": "SAML_IDP_"}
 # A package of its own from Debian 13 on; before, and in Ubuntu 24.04, libvirt-daemon brings it.

@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ldap.dn import escape_dn_chars
 
+from accounts.directory import groups
+from accounts.directory.config import Groups
 from accounts.directory.groups import DEEPEST, MOST, with_holders
 from accounts.directory.names import first_value, normalised
-from accounts.directory.query import TooMany
+from accounts.directory.query import Found, TooMany
 
 names = st.integers(0, 9).map(lambda number: f"cn=g{number},dc=uni")
 holds = st.dictionaries(names, st.frozensets(names, max_size=4))
@@ -37,6 +39,15 @@ def test_a_chain_ends_somewhere():
 def test_a_directory_without_end_is_refused():
     with pytest.raises(TooMany):
         with_holders({"cn=a,dc=uni": "cn=a,dc=uni"}, lambda dns: {f"cn={n},dc=uni": "" for n in range(MOST + 1)})
+
+
+def test_active_directory_follows_groups_by_itself(monkeypatch):
+    asked = []
+    monkeypatch.setattr(groups, "search", lambda connection, bases, wanted, attributes: asked.append(wanted) or [Found("CN=Staff,DC=uni", {})])
+    config = Groups(bases=("dc=uni",), members=("member",), in_chain=True)
+    person = Found("CN=Smith\\2C John (x),DC=uni", {})
+    assert groups.groups_of(None, config, person, "jsmith") == {"cn=staff,dc=uni"}
+    assert asked == ["(&(objectClass=*)(|(member:1.2.840.113556.1.4.1941:=CN=Smith\\5c2C John \\28x\\29,DC=uni)))"], "once, and escaped"
 
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
