@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _NAMES_TRIED = 50
 _LONGEST, _LONGEST_ADDRESS = 150, 254  # of a user name, a first and a last name; of an e-mail address
+_LONGEST_UID = 255  # and of a name in the other system
 # Control characters, and letters that turn the direction of others round: they make a name read like another one.
 _HIDDEN = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
@@ -49,6 +50,10 @@ def settle(
     A new person gets a user name that is free; it stays when the name of the identity changes. `role` is what the
     groups give, None if they give none, see `roles.settle`. An address that somebody else has is not taken.
     """
+    if not 0 < len(uid) <= _LONGEST_UID or not uid.isprintable():
+        log.error("%s: %r is no stable id of anybody", source, uid[:_LONGEST_UID])
+        return None
+    name = name.translate(_HIDDEN).strip()[:_LONGEST_UID]
     identity = _identity(source, uid, name)
     if identity is None:
         return None
@@ -59,10 +64,10 @@ def settle(
         if not user.is_active:
             return None
         if name != identity.name:
-            audit.record("identity.renamed", acting_user=user, target=user, source=source, before=identity.name, after=name[:255])
+            audit.record("identity.renamed", acting_user=user, target=user, source=source, before=identity.name, after=name)
         _settle_address(identity, email, verified=email_verified)
         _settle_names(user, first_name, last_name)
-        identity.name, identity.dn, identity.groups = name[:255], dn, sorted(groups)
+        identity.name, identity.dn, identity.groups = name, dn.translate(_HIDDEN), sorted(group for group in groups if group.isprintable())
         identity.seen_at = timezone.now()
         identity.save()
     _settle_role(identity, role)
@@ -143,8 +148,8 @@ def _identity(source: str, uid: str, name: str) -> Identity | None:
         try:
             with transaction.atomic():
                 user = User.objects.create_user(username)  # without a password: none of the portal's own opens it
-                identity = Identity.objects.create(user=user, source=source, uid=uid, name=name[:255])
-                audit.record("user.from_outside", acting_user=user, target=user, source=source, uid=uid, name=name[:255])
+                identity = Identity.objects.create(user=user, source=source, uid=uid, name=name)
+                audit.record("user.from_outside", acting_user=user, target=user, source=source, uid=uid, name=name)
                 return identity
         except IntegrityError:
             continue  # somebody was quicker, with this identity or with this name

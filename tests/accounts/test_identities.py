@@ -111,6 +111,18 @@ def test_a_user_name_is_made_of_any_name(told, username):
     user.full_clean(exclude=["password", "email", "first_name", "last_name"])
 
 
+@pytest.mark.parametrize("uid", ["", "\x00", "a\x00b", "a\nb", "x" * 256])
+def test_what_is_no_id_is_nobodys(uid):
+    """Everybody without one would be the same person."""
+    assert come(uid=uid) is None and not User.objects.exists()
+
+
+def test_no_letter_that_a_database_refuses_is_kept():
+    bob = come(name="b\x00ob", dn="cn=b\x00ob", groups=["cn=a\x00", "cn=a"], first_name="B\x00ob", email="b\x00ob@uni.test")
+    identity = bob.identities.get()
+    assert (identity.name, identity.dn, identity.groups, bob.first_name, bob.email) == ("bob", "cn=bob", ["cn=a"], "Bob", "")
+
+
 def test_a_second_of_the_same_name_gets_another():
     names = [come(uid=f"{number}", name="bob").username for number in range(4)]
     names += [come(uid="x", name="bob@other.test", source="sso:keycloak").username]
