@@ -148,6 +148,20 @@ def test_answers_are_kept_by_nobody_and_read_by_no_other_site(program):
     assert "no-store" in answer["Cache-Control"] and answer["X-Content-Type-Options"] == "nosniff" and not answer.cookies
 
 
+def test_the_schema_is_there_for_every_program_and_says_nothing_of_this_portal(client):
+    answer = client.get(f"{API}/openapi.json")
+    assert answer.status_code == 200 and answer.json()["components"]["securitySchemes"] == {"Bearer": {"type": "http", "scheme": "bearer"}}
+    assert "testserver" not in answer.content.decode()
+
+
+def test_the_page_of_what_programs_can_do_names_every_endpoint_with_its_scope(client, user):
+    client.force_login(user)
+    page = client.get(f"{API}/docs").content.decode()
+    for path, operations in api.get_openapi_schema()["paths"].items():
+        for method in operations:
+            assert f"<code>{method.upper()} {path}</code>" in page
+
+
 # -- too many --------------------------------------------------------------------------------------
 
 
