@@ -256,6 +256,7 @@ def test_whoever_is_switched_off_stays_out(client):
 def test_signing_out_is_local_and_complete(client, oidc):
     sign_in(client)
     oidc.asked.clear()
+    assert "stay signed in there" in client.get(reverse("account_logout")).content.decode()
     assert client.post(reverse("account_logout")).status_code == 302
     assert not is_signed_in(client) and oidc.asked == []
 
