@@ -37,7 +37,7 @@ def export(request: HttpRequest) -> HttpResponse:
     return answer
 
 
-@reauthentication_required
+@reauthentication_required  # type: ignore[untyped-decorator]  # allauth has no types
 @asked_again
 def _export(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
@@ -57,7 +57,7 @@ def _plain(name: str) -> str:
 
 
 @login_required
-@reauthentication_required
+@reauthentication_required  # type: ignore[untyped-decorator]
 @asked_again
 @require_http_methods(["GET", "POST"])
 def ask_removal(request: HttpRequest) -> HttpResponse:

@@ -1,7 +1,6 @@
 """What the portal keeps of a person's classes: for the file they take with them, and before they go."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from django.utils.translation import gettext as _
 
@@ -10,11 +9,11 @@ from accounts.models import User
 from .models import Enrolment, LabClass
 
 
-def joined(user: User) -> Iterable[dict[str, Any]]:
+def joined(user: User) -> Iterable[Mapping[str, object]]:
     return Enrolment.objects.filter(student=user).values("lab_class__key", "lab_class__name", "joined_at")
 
 
-def taught(user: User) -> Iterable[dict[str, Any]]:
+def taught(user: User) -> Iterable[Mapping[str, object]]:
     """Without those who learn there."""
     return LabClass.objects.filter(teacher=user).values("key", "name", "template__name", "cores", "memory_mib", "created_at", "archived_at")
 

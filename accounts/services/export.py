@@ -1,6 +1,6 @@
 """All that the portal keeps of a person, for themselves."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from . import audit
 
 MOST = 5000  # lines of one section, the newest ones
 
-Line = dict[str, Any]
+Line = Mapping[str, object]
 
 
 class Section(NamedTuple):
@@ -37,7 +37,8 @@ def _tokens(user: User) -> Iterable[Line]:
 
 def _record(user: User) -> Iterable[Line]:
     columns = ("at", "action", "object_type", "object_id", "object_name", "outcome", "address", "data")
-    return AuditEntry.objects.filter(actor=user).values(*columns)[: MOST + 1].iterator()
+    lines: Iterable[Line] = AuditEntry.objects.filter(actor=user).values(*columns)[: MOST + 1].iterator()
+    return lines
 
 
 # Apps above add theirs.

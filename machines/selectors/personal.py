@@ -1,7 +1,6 @@
 """What the portal keeps of a person's machines: for the file they take with them, and before they go."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from django.utils.translation import gettext as _
 
@@ -12,23 +11,24 @@ from machines.models import Machine, MachineRequest, Operation
 MOST_NAMED = 20
 
 
-def machines(user: User) -> Iterable[dict[str, Any]]:
+def machines(user: User) -> Iterable[Mapping[str, object]]:
     """Without what lets one in."""
     return Machine.objects.filter(owner=user).values(
         "key", "name", "state", "cluster__name", "template__name", "cores", "memory_mib", "disk_gib", "username", "seeded_with", "created_at"
     )
 
 
-def requests(user: User) -> Iterable[dict[str, Any]]:
+def requests(user: User) -> Iterable[Mapping[str, object]]:
     return MachineRequest.objects.filter(requester=user).values(
         "key", "template__name", "tier__name", "reason", "until", "state", "created_at", "decided_at", "answer", "machine__name"
     )
 
 
-def operations(user: User) -> Iterable[dict[str, Any]]:
+def operations(user: User) -> Iterable[Mapping[str, object]]:
     """Newest first."""
     columns = ("key", "kind", "state", "machine__name", "created_at", "finished_at")
-    return Operation.objects.filter(requested_by=user).order_by("-id").values(*columns).iterator()
+    lines: Iterable[Mapping[str, object]] = Operation.objects.filter(requested_by=user).order_by("-id").values(*columns).iterator()
+    return lines
 
 
 def holdings(user: User) -> list[str]:
