@@ -1,10 +1,13 @@
 """Bad days of real machines: the worker, the daemon and the machines themselves are hurt while the portal runs."""
 
+import asyncio
+import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from tests.e2e.portal import RunningPortal, command_line, until
@@ -19,6 +22,14 @@ from machines.models import Cluster, Machine
 connection = libvirt.open(Cluster.objects.get().config["uri"])
 domain = connection.lookupByUUIDString(Machine.objects.get(name="{name}").ref)
 {act}
+"""
+GIVE = """
+from accounts.models import User
+from accounts.services import ssh_keys
+from machines.models import Machine
+person = User.objects.create_user("ada")
+ssh_keys.add(person, given="{key}")
+Machine.objects.filter(name="{name}").update(owner=person)
 """
 DELETE = "domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)"
 
@@ -105,6 +116,26 @@ def test_a_daemon_that_is_killed_comes_back_and_its_machines_go_on(portal: Runni
     assert on_the_cluster(portal, "daemon-") == [f"{name} on"]
     portal.shell(POWER.format(name="daemon-", verb="force_off"))
     are(portal, "stopped", name, after)
+
+
+async def whoami(host: str, port: int, username: str, key: asyncssh.SSHKey) -> str:
+    async with asyncssh.connect(host, port, username=username, client_keys=[key], known_hosts=None, agent_path=None, password=None) as guest:
+        return str((await guest.run("whoami", check=True)).stdout).strip()
+
+
+def test_a_person_gets_in_with_their_own_key_also_where_the_machine_was_made_before_it_was_theirs(portal: RunningPortal) -> None:
+    (name,) = make(portal, "keyed")
+    key = asyncssh.generate_private_key("ssh-ed25519", comment="ada@laptop")
+    portal.shell(GIVE.format(name=name, key=key.export_public_key().decode().strip()))
+    portal.shell(POWER.format(name="keyed-", verb="start"))
+    facts = "SELECT endpoints, username FROM machines_machine WHERE name = ? AND answering_since IS NOT NULL"
+    ((endpoints, username),) = until(lambda: portal.rows(facts, name), 300, "the guest answers")
+    (ssh,) = [endpoint for endpoint in json.loads(endpoints) if endpoint["service"] == "ssh" and endpoint["source"] == "forward"]
+    assert asyncio.run(whoami(ssh["host"], ssh["port"], username, key)) == username
+    with pytest.raises(asyncssh.PermissionDenied):
+        asyncio.run(whoami(ssh["host"], ssh["port"], username, asyncssh.generate_private_key("ssh-ed25519")))
+    portal.shell(POWER.format(name="keyed-", verb="force_off"))
+    are(portal, "stopped", name)
 
 
 def test_stopping_the_portal_switches_its_machines_off_and_leaves_nothing(portal: RunningPortal) -> None:
