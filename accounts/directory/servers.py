@@ -29,6 +29,9 @@ AT_ONCE = 16  # servers asked at the same time; what hangs beyond its time goes 
 
 NOT_THERE = (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.UNAVAILABLE, ldap.BUSY, ldap.TIMELIMIT_EXCEEDED)
 
+# In half a minute it is seen that a server has lost its power, so no thread waits for it for ever.
+_NOTICE_THE_DEAD = ((ldap.OPT_X_KEEPALIVE_IDLE, 15), (ldap.OPT_X_KEEPALIVE_INTERVAL, 5), (ldap.OPT_X_KEEPALIVE_PROBES, 3))
+
 Answer = TypeVar("Answer")
 
 
@@ -104,6 +107,8 @@ class Servers:
             connection.set_option(ldap.OPT_REFERRALS, 0)  # nobody's password is sent to where a server points
             connection.set_option(ldap.OPT_NETWORK_TIMEOUT, seconds)
             connection.set_option(ldap.OPT_TIMEOUT, seconds)
+            for option, number in _NOTICE_THE_DEAD:
+                connection.set_option(option, number)
             if secure or self._config.start_tls:
                 self._trust(connection)
             if not secure and self._config.start_tls:
