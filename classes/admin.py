@@ -26,7 +26,7 @@ class LabClassAdmin(admin.ModelAdmin):
     list_select_related = ("teacher", "template")
     list_per_page = 50
     search_fields = ("name", "slug", "teacher__username")
-    fields = ("name", "slug", "teacher", "template", "cores", "memory_mib", "disk_gib", "key", "created_at", "archived_at")
+    fields = ("name", "slug", "teacher", "template", "cores", "memory_mib", "disk_gib", "directory_group", "key", "created_at", "archived_at")
     readonly_fields = tuple(name for name in fields if name != "teacher")
     inlines = (InviteInline,)
 
@@ -56,6 +56,7 @@ class PoolMachineAdmin(ReadOnly):
 
 @admin.register(Enrolment)
 class EnrolmentAdmin(ReadOnly):
-    list_display = ("student", "lab_class", "joined_at")
+    list_display = ("student", "lab_class", "joined_at", "from_directory", "left_group_at")
+    list_filter = ("from_directory", ("left_group_at", admin.EmptyFieldListFilter))
     list_select_related = ("student", "lab_class")
     search_fields = ("student__username", "student__last_name", "lab_class__name")
