@@ -19,7 +19,7 @@ import ldap
 from ldap.ldapobject import SimpleLDAPObject
 
 from .config import DirectoryConfig
-from .types import Misconfigured, Unreachable
+from .types import Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,10 @@ class _Crowded(Exception):
     """Too many questions wait for answers already."""
 
 
+class _Plain(Exception):
+    """The server speaks in clear alone."""
+
+
 class Servers:
     """The servers of a directory. Threads share one."""
 
@@ -49,7 +53,7 @@ class Servers:
 
     def ask(self, question: Callable[[SimpleLDAPObject], Answer]) -> Answer:
         """What the first server says that answers. `question` gets a connection on which nobody is bound yet; what it
-        raises is raised here, unless it says that the server is not there. Raises Unreachable, Misconfigured."""
+        raises is raised here, unless it says that the server is not there. Raises Unreachable."""
         end = time.monotonic() + self._config.timeout
         uris = sorted(self._config.uris, key=self._rests)
         problems = []
@@ -66,7 +70,7 @@ class Servers:
                 problems.append(f"{uri}: no answer within {patience:.1f} s")
             except NOT_THERE as error:
                 problems.append(f"{uri}: {described(error)}")
-            except (OSError, ssl.SSLError) as error:
+            except (_Plain, OSError, ssl.SSLError) as error:
                 problems.append(f"{uri}: {error}")
             else:
                 self._hung_at.pop(uri, None)
@@ -115,7 +119,7 @@ class Servers:
                 try:
                     connection.start_tls_s()
                 except (ldap.PROTOCOL_ERROR, ldap.UNAVAILABLE, ldap.OPERATIONS_ERROR) as error:
-                    raise Misconfigured("The directory offers no encryption.", f"{uri}: StartTLS: {described(error)}") from error
+                    raise _Plain(f"it offers no encryption (StartTLS: {described(error)})") from error
             return question(connection)
         finally:
             connection.unbind_ext_s()

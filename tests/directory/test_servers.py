@@ -9,7 +9,7 @@ import pytest
 from accounts.directory import servers
 from accounts.directory.client import Directory
 from accounts.directory.servers import RESTING_PATIENCE
-from accounts.directory.types import DirectoryError, Misconfigured, Unreachable
+from accounts.directory.types import DirectoryError, Unreachable
 from tests.authority import Authority
 from tests.directory.config import config_for
 from tests.slapd import black_hole, free_port, password_of
@@ -169,13 +169,23 @@ def test_one_directory_does_not_trust_what_another_may(still_slapd, tmp_path):
     assert sign_in(secured(still_slapd)).name == "alice"
 
 
-def test_a_server_without_encryption_gets_no_password(slapd):
-    text = slapd.folder / "slapd.conf"
-    text.write_text("\n".join(line for line in text.read_text().splitlines() if not line.startswith("TLS")))
+def without_tls(slapd):
+    configuration = slapd.folder / "slapd.conf"
+    configuration.write_text("\n".join(line for line in configuration.read_text().splitlines() if not line.startswith("TLS")))
     slapd.stop()
     slapd.start(tls=False)
-    with pytest.raises(Misconfigured, match="no encryption"):
+
+
+def test_a_server_without_encryption_gets_no_password(slapd):
+    without_tls(slapd)
+    with pytest.raises(Unreachable) as raised:
         sign_in(secured(slapd))
+    assert "no encryption" in raised.value.detail
+
+
+def test_a_server_without_encryption_is_passed_over(slapd, still_slapd):
+    without_tls(slapd)
+    assert sign_in(Directory(config_for(slapd, slapd.uri, still_slapd.uri, start_tls=True, ca_file=still_slapd.ca_file))).name == "alice"
 
 
 def test_errors_hold_no_password(still_slapd):
