@@ -216,7 +216,7 @@ class PeopleAdmin(UserAdmin):
             raise PermissionDenied
         response: HttpResponse = super().user_change_password(request, id, form_url)
         if request.method == "POST" and response.status_code == 302:
-            audit.record("user.password_set", acting_user=person(request), target=user)
+            audit.record("user.password_given", acting_user=person(request), target=user)
         return response
 
     # -- more pages --------------------------------------------------------------------------------

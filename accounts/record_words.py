@@ -37,7 +37,19 @@ _SENTENCES: dict[str, Promise | str] = {
     "user.deactivate": gettext_lazy("%(who)s closed the account of %(what)s"),
     "user.reactivate": gettext_lazy("%(who)s opened the account of %(what)s again"),
     "user.superuser": gettext_lazy("%(who)s changed whether %(what)s is a superuser"),
+    "user.address": gettext_lazy("%(who)s gave %(what)s the address %(email)s"),
+    "user.address_vouched": gettext_lazy("%(who)s marked the address %(email)s of %(what)s as confirmed"),
+    "user.password_mail": gettext_lazy("%(who)s sent %(what)s a mail to choose a password"),
+    "user.password_given": gettext_lazy("%(who)s gave %(what)s a password"),
+    "user.keep": gettext_lazy("%(who)s kept the account of %(what)s, who asked to be removed"),
+    "role.rules": gettext_lazy("%(who)s changed the rules of the role %(what)s"),
     "user.remove": gettext_lazy("%(who)s removed %(what)s"),
+    "user.address": gettext_lazy("%(who)s changed the address of %(what)s"),
+    "user.keep": gettext_lazy("%(who)s keeps %(what)s, who asked to be removed"),
+    "user.password_mail": gettext_lazy("%(who)s had a mail sent by which %(what)s sets a password"),
+    "user.export": gettext_lazy("%(who)s took their data away as a file"),
+    "user.removal_asked": gettext_lazy("%(who)s asked to be removed"),
+    "user.removal_taken_back": gettext_lazy("%(who)s stays after all"),
     "user.import": gettext_lazy("%(who)s imported people from a file"),
     "user.view_as": gettext_lazy("%(who)s began to look at the portal as %(what)s"),
     "user.view_as_ended": gettext_lazy("%(who)s stopped looking at the portal as %(what)s"),
@@ -100,6 +112,12 @@ _SENTENCES: dict[str, Promise | str] = {
     "class.join": gettext_lazy("%(who)s joined the class %(what)s"),
     "class.leave": gettext_lazy("%(who)s left the class %(what)s"),
     "class.remove": gettext_lazy("%(who)s removed %(student)s from the class %(what)s"),
+    "class.left_group": gettext_lazy("%(student)s is no more in the group of the class %(what)s"),
+    "class.back_in_group": gettext_lazy("%(student)s is in the group of the class %(what)s again"),
+    "class.restart": gettext_lazy("%(who)s restarted the machines of %(what)s"),
+    "class.force_off": gettext_lazy("%(who)s forced the machines of %(what)s off"),
+    "class.snapshot": gettext_lazy("%(who)s took snapshots of the machines of %(what)s"),
+    "class.destroy": gettext_lazy("%(who)s deleted machines of %(what)s"),
     "class.start": gettext_lazy("%(who)s started the machines of %(what)s"),
     "class.stop": gettext_lazy("%(who)s shut the machines of %(what)s down"),
     "class.revert": gettext_lazy("%(who)s reverted the machines of %(what)s"),
@@ -126,6 +144,9 @@ _SENTENCES: dict[str, Promise | str] = {
     "audit.forgotten": gettext_lazy("%(who)s forgot %(count)s entries of the record that were kept long enough"),
 }
 
+# They tell by themselves that something was refused or failed.
+_OF_FAILURES = {"user.sign_in_failed", "second_factor.wrong_code", "token.refused", "operation.failed", "operation.cancelled", "machine.not_found"}
+
 # What the record can be narrowed to, and the beginnings of the actions that belong to it.
 GROUPS: dict[str, tuple[Promise | str, tuple[str, ...]]] = {
     "people": (gettext_lazy("Accounts and signing in"), ("user.", "second_factor.", "session.", "token.", "ssh_key.", "identity.", "directory.")),
@@ -147,7 +168,10 @@ def sentence(entry: AuditEntry, who: str, what: str) -> SafeString:
     known = _SENTENCES.get(entry.action, gettext_lazy("%(who)s: %(action)s %(what)s"))
     told = {name: str(value) for name, value in entry.data.items() if isinstance(value, str | int | float)}
     words = _Words({name: conditional_escape(value) for name, value in {**told, "action": entry.action, "who": who, "what": what}.items()})
-    return mark_safe(str(known) % words)  # noqa: S308 - every word is escaped, the sentence is ours
+    told_whole = str(known) % words
+    if entry.outcome != "ok" and entry.action not in _OF_FAILURES:
+        told_whole = _("Not done: %(sentence)s") % {"sentence": told_whole}
+    return mark_safe(told_whole)  # noqa: S308 - every word is escaped, the sentence is ours
 
 
 def name_of_actor(entry: AuditEntry) -> str:

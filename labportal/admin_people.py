@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_people import GoneFilter, PeopleAdmin, RemovalFilter, SecondFactorFilter
 from accounts.models import DIRECTORY, AuditEntry, Identity, User
+from accounts.record_words import name_of_actor, sentence
 from classes.models import Enrolment, LabClass
 from machines.lifecycle import State
 from machines.models import Machine, MachineRequest, RealmIdentity
@@ -80,7 +81,7 @@ class PersonAdmin(PeopleAdmin):
         requests = MachineRequest.objects.filter(requester=user).select_related("template", "tier")
         teaches = LabClass.objects.filter(teacher=user).order_by("name")
         attends = Enrolment.objects.filter(student=user).select_related("lab_class").order_by("-id")
-        history = AuditEntry.objects.filter(Q(actor=user) | Q(object_type="user", object_id=str(user.pk)))
+        history = AuditEntry.objects.filter(Q(actor=user) | Q(object_type="user", object_id=str(user.pk))).select_related("actor")
 
         def machine_row(machine: Machine) -> Row:
             return machine.name, reverse("machines:machine", args=[machine.key]), machine.get_state_display(), machine.cluster
@@ -95,7 +96,8 @@ class PersonAdmin(PeopleAdmin):
             return enrolment.lab_class.name, reverse("classes:lab_class", args=[enrolment.lab_class.key]), "", enrolment.joined_at
 
         def entry_row(entry: AuditEntry) -> Row:
-            return entry.action, reverse("admin:accounts_auditentry_change", args=[entry.pk]), f"{entry.actor_name} {entry.object_name}", entry.at
+            told = sentence(entry, name_of_actor(entry), entry.object_name)
+            return told, reverse("admin:accounts_auditentry_change", args=[entry.pk]), "" if entry.outcome == "ok" else entry.outcome, entry.at
 
         return [
             _section(_("Machines"), machines, machine_row, "machines_machine", q=user.username),

@@ -150,7 +150,7 @@ def confirm_address(user: User, *, acting_user: User) -> None:
         if EmailAddress.objects.exclude(user=user).filter(email__iexact=user.email, verified=True).exists():
             raise PersonRefused(_("This address is confirmed as that of somebody else."))
         EmailAddress.objects.update_or_create(user=user, email=user.email.lower(), defaults={"primary": True, "verified": True})
-        audit.record("user.address_confirmed", acting_user=acting_user, target=user, email=user.email)
+        audit.record("user.address_vouched", acting_user=acting_user, target=user, email=user.email)
 
 
 def set_superuser(user: User, is_superuser: bool, *, acting_user: User) -> None:

@@ -144,7 +144,7 @@ def test_the_page_shows_what_other_apps_know_and_no_secret(admin, sam, ada):
     Authenticator.objects.create(user=ada, type="totp", data={"secret": "totp-secret"})
     roles.set_role(ada, Role.TEACHER, acting_user=sam)
     shown = text(admin.get(page(ada)))
-    for expected in ("engine-1", "Analysis", "user.role", "TOTP", "1 API token", "confirmed"):
+    for expected in ("engine-1", "Analysis", "changed the role of Ada Lovelace", "TOTP", "1 API token", "confirmed"):
         assert expected in shown, expected
     for hidden in (secret, token.digest, "totp-secret", ada.password):
         assert hidden not in shown
@@ -285,7 +285,7 @@ def test_staff_type_no_password_where_mail_is_sent(admin, ada, settings):
     settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
     assert form in text(admin.get(page(ada)))
     admin.post(form, {"password1": "another long one", "password2": "another long one", "usable_password": "true"})
-    assert again(ada).check_password("another long one") and "user.password_set" in actions(ada)
+    assert again(ada).check_password("another long one") and "user.password_given" in actions(ada)
     Identity.objects.create(user=ada, source=DIRECTORY, uid="1")
     assert admin.get(form).status_code == 403
 
