@@ -139,7 +139,7 @@ def _settle_role(user: User, cluster: Cluster, userid: str, groups: list[str] | 
                 try:
                     set_role(user, identity.role_before, acting_user=None)
                 except RoleRefused:
-                    return  # made superuser here since
+                    return  # made superuser here since, or the last who runs the portal
             identity.role_before = ""
         else:
             return
