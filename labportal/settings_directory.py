@@ -30,7 +30,7 @@ _KINDS: dict[str, dict[str, Any]] = {
 
 def read(env: environ.Env) -> "DirectoryConfig | None":
     """Raises ImproperlyConfigured."""
-    uris = tuple(re.split(r"[,\s]+", env.str("LDAP_URIS", default="").strip()))
+    uris = tuple(re.split(r"[,\s]+", _text(env, "LDAP_URIS", "").strip()))
     if uris == ("",):
         return None
     if find_spec("ldap") is None or find_spec("django_auth_ldap") is None:
@@ -47,14 +47,14 @@ def read(env: environ.Env) -> "DirectoryConfig | None":
 def _config(env: environ.Env, uris: tuple[str, ...]) -> "DirectoryConfig":
     from accounts.directory.config import Attributes, DirectoryConfig, Groups, whole_names
 
-    kind = env.str("LDAP_KIND", default="openldap")
+    kind = _text(env, "LDAP_KIND", "openldap")
     if kind not in _KINDS:
         raise ValueError(f"LDAP_KIND must be one of {', '.join(_KINDS)}")
     usual = _KINDS[kind]
     names = _json(env, "LDAP_ATTRIBUTES", {})
     if unknown := set(names) - {"uid", "name", "email", "first_name", "last_name"}:
         raise ValueError(f"LDAP_ATTRIBUTES knows uid, name, email, first_name and last_name, but not {sorted(unknown)[0]}")
-    ca_file = env.str("LDAP_CA_FILE", default="")
+    ca_file = _text(env, "LDAP_CA_FILE", "")
     return DirectoryConfig(
         uris=uris,
         user_bases=_dns(env, "LDAP_USER_BASES"),
@@ -62,30 +62,36 @@ def _config(env: environ.Env, uris: tuple[str, ...]) -> "DirectoryConfig":
         allow_plaintext=_bool(env, "LDAP_ALLOW_PLAINTEXT", False),
         ca_file=Path(ca_file) if ca_file else None,
         timeout=_seconds(env, "LDAP_TIMEOUT", 2.5),
-        bind_dn=env.str("LDAP_BIND_DN", default=""),
-        bind_password=env.str("LDAP_BIND_PASSWORD", default=""),
-        direct_bind=env.str("LDAP_DIRECT_BIND", default=""),
-        user_filter=env.str("LDAP_USER_FILTER", default=usual["filter"]),
-        disabled_filter=env.str("LDAP_DISABLED_FILTER", default=""),
+        bind_dn=_text(env, "LDAP_BIND_DN", ""),
+        bind_password=_text(env, "LDAP_BIND_PASSWORD", ""),
+        direct_bind=_text(env, "LDAP_DIRECT_BIND", ""),
+        user_filter=_text(env, "LDAP_USER_FILTER", usual["filter"]),
+        disabled_filter=_text(env, "LDAP_DISABLED_FILTER", ""),
         attributes=Attributes(**{"uid": usual["uid"], "name": usual["name"], **names}, logins=_list(env, "LDAP_LOGIN_ATTRIBUTES", usual["logins"])),
         groups=Groups(
             bases=_dns(env, "LDAP_GROUP_BASES"),
-            filter=env.str("LDAP_GROUP_FILTER", default="(objectClass=*)"),
+            filter=_text(env, "LDAP_GROUP_FILTER", "(objectClass=*)"),
             members=_list(env, "LDAP_GROUP_MEMBER_ATTRIBUTES", list(Groups().members)),
-            member_of=env.str("LDAP_MEMBER_OF_ATTRIBUTE", default=usual["member_of"]),
+            member_of=_text(env, "LDAP_MEMBER_OF_ATTRIBUTE", usual["member_of"]),
             nested=_bool(env, "LDAP_NESTED_GROUPS", True),
             in_chain=_bool(env, "LDAP_IN_CHAIN", usual["in_chain"]),
         ),
         role_groups={role: whole_names(_texts("LDAP_ROLE_GROUPS", dns)) for role, dns in _json(env, "LDAP_ROLE_GROUPS", {}).items()},
         required_groups=whole_names(_dns(env, "LDAP_REQUIRED_GROUPS")),
         student_by_default=_bool(env, "LDAP_STUDENT_BY_DEFAULT", True),
-        password_url=env.str("LDAP_PASSWORD_URL", default=""),
+        password_url=_text(env, "LDAP_PASSWORD_URL", ""),
         reserved_domains=frozenset(domain.lower().lstrip("@") for domain in _list(env, "LDAP_RESERVED_DOMAINS", [])),
     )
 
 
+def _text(env: environ.Env, name: str, default: str) -> str:
+    """As it stands: django-environ takes a value that begins with $, as passwords may, for the name of another variable."""
+    value: str = env.ENVIRON.get(name, default)
+    return value
+
+
 def _bool(env: environ.Env, name: str, default: bool) -> bool:
-    value = env.str(name, default=str(default)).strip().lower()
+    value = _text(env, name, str(default)).strip().lower()
     if value not in ("true", "false", "yes", "no", "on", "off", "1", "0"):
         raise ValueError(f"{name} must be true or false")
     return value in ("true", "yes", "on", "1")
@@ -93,20 +99,20 @@ def _bool(env: environ.Env, name: str, default: bool) -> bool:
 
 def _seconds(env: environ.Env, name: str, default: float) -> float:
     try:
-        return float(env.str(name, default=str(default)))
+        return float(_text(env, name, str(default)))
     except ValueError:
         raise ValueError(f"{name} must be a number of seconds") from None
 
 
 def _list(env: environ.Env, name: str, default: list[str]) -> tuple[str, ...]:
-    return tuple(part for part in re.split(r"[,\s]+", env.str(name, default=",".join(default)).strip()) if part)
+    return tuple(part for part in re.split(r"[,\s]+", _text(env, name, ",".join(default)).strip()) if part)
 
 
 def _dns(env: environ.Env, name: str) -> tuple[str, ...]:
     """DNs hold commas, so semicolons stand between them; one within a DN is written \\3b."""
     from accounts.directory.names import normalised
 
-    found = tuple(part.strip() for part in env.str(name, default="").split(";") if part.strip())
+    found = tuple(part.strip() for part in _text(env, name, "").split(";") if part.strip())
     for dn in found:
         if not normalised(dn):
             raise ValueError(f"{name}: {dn} is no distinguished name")
@@ -114,7 +120,7 @@ def _dns(env: environ.Env, name: str) -> tuple[str, ...]:
 
 
 def _json(env: environ.Env, name: str, default: dict[str, Any]) -> dict[str, Any]:
-    text = env.str(name, default="").strip()
+    text = _text(env, name, "").strip()
     try:
         value = json.loads(text) if text else default
     except json.JSONDecodeError:

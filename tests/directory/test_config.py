@@ -115,5 +115,10 @@ def test_what_cannot_be_right_is_named_in_one_sentence(read, variables, named):
     assert "hunter2" not in str(raised.value) and "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("password", ["$ecret", "$", "a#b", "'x\"y", "\\$x", " x "])
+def test_a_password_is_taken_as_it_stands(read, password):
+    assert read(**LEAST, LDAP_BIND_DN="cn=portal,dc=uni", LDAP_BIND_PASSWORD=password).bind_password == password
+
+
 def test_whole_names_are_compared_as_directories_do():
     assert normalised("CN=Staff , OU=Groups,DC=uni") == normalised("cn=staff,ou=groups,dc=uni")
