@@ -56,7 +56,7 @@ class ProfileForm(forms.ModelForm):
         model = User
         fields = ("first_name", "last_name", "language", "time_zone", "keyboard", "mail_decisions", "mail_reminders", "mail_staff")
 
-    names, mails = ("first_name", "last_name"), ("mail_decisions", "mail_reminders", "mail_staff")
+    names = ("first_name", "last_name")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

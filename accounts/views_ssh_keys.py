@@ -26,8 +26,7 @@ def keys(request: HttpRequest) -> HttpResponse:
         else:
             messages.success(request, _("The key %(name)s is added.") % {"name": key.name})
             return redirect("accounts:ssh_keys")
-    context = {"form": form, "keys": user.ssh_keys.all(), "most": ssh_keys.MOST}
-    return render(request, "accounts/ssh_keys.html", context)
+    return render(request, "accounts/ssh_keys.html", {"form": form, "keys": user.ssh_keys.all()})
 
 
 @login_required

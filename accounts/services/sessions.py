@@ -54,8 +54,7 @@ def of_person(user: User, *, this: str | None = None) -> list[SignedIn]:
     rows = {row.session_key: row for row in UserSession.objects.filter(user=user)}
     found = [
         SignedIn(row.pk, device(row.user_agent), row.ip, row.created_at, row.last_seen_at, is_this=row.session_key == this)
-        for key in _living(user, rows.keys())
-        for row in (rows[key],)
+        for row in map(rows.__getitem__, _living(user, rows.keys()))
     ]
     return sorted(found, key=lambda signed_in: (not signed_in.is_this, -signed_in.seen_at.timestamp()))
 

@@ -141,6 +141,18 @@ def test_times_are_in_the_persons_zone_and_only_within_their_request():
     assert timezone.get_current_timezone_name() == "UTC"
 
 
+def test_a_language_is_chosen_where_there_is_more_than_one(client, ada, settings):
+    assert "language" not in ProfileForm(instance=ada).fields
+    settings.LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+    assert post(client, language="fr").status_code == 200
+    post(client, language="de")
+    ada.refresh_from_db()
+    assert ada.language == "de" and page_for(ada)[1] == "de"
+    assert '<html lang="de"' in client.get(reverse(PAGE)).content.decode()
+    settings.LANGUAGES = [("en", "English")]  # a language that the portal no longer has
+    assert page_for(ada)[1] == "en"
+
+
 def test_the_page_tells_the_browser_of_the_zone(client, ada):
     assert "data-zone" not in client.get(reverse(PAGE)).content.decode()
     post(client, time_zone="Europe/Zurich")
