@@ -9,6 +9,8 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.http import urlencode
@@ -37,8 +39,8 @@ class BoundedPaginator(Paginator):
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnly):
-    list_display = ("at", "what_happened", "result", "address", "through")
-    list_display_links = ("at",)
+    list_display = ("moment", "what_happened", "result", "address", "through")
+    list_display_links = ("moment",)
     list_filter = (filters.Period, filters.Group, filters.Result, filters.Kind, filters.OfPerson, filters.OfObject)
     list_per_page = 100
     list_max_show_all = 100
@@ -48,7 +50,7 @@ class AuditEntryAdmin(ReadOnly):
     paginator = BoundedPaginator
     sortable_by = ()
     change_list_template = "admin/accounts/auditentry/change_list.html"
-    fields = ("at", "what_happened", "action", "person", "target", "result", "address", "through", "details")
+    fields = ("moment", "what_happened", "code", "person", "target", "result", "address", "through", "details")
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEntry]:
@@ -63,6 +65,14 @@ class AuditEntryAdmin(ReadOnly):
 
     # -- an entry -----------------------------------------------------------------------------------
 
+    @admin.display(description=_("when"))
+    def moment(self, entry: AuditEntry) -> str:
+        return date_format(timezone.localtime(entry.at), "Y-m-d H:i:s")
+
+    @admin.display(description=_("action"))
+    def code(self, entry: AuditEntry) -> str:
+        return entry.action
+
     @admin.display(description=_("what"))
     def what_happened(self, entry: AuditEntry) -> str:
         return record_words.sentence(entry, self.person(entry), self._linked_object(entry))
@@ -75,9 +85,9 @@ class AuditEntryAdmin(ReadOnly):
         return format_html('<a href="{}">{}</a>', reverse("admin:accounts_user_change", args=[entry.actor_id]), name)
 
     @admin.display(description=_("object"))
-    def target(self, entry: AuditEntry) -> str:
+    def target(self, entry: AuditEntry) -> str | None:
         if not entry.object_id:
-            return "–"
+            return entry.object_name or None
         return format_html(
             '{} {} (<a href="{}">{}</a>)', entry.object_type, self._linked_object(entry), history_of_object(entry), _("everything recorded of it")
         )
@@ -92,24 +102,24 @@ class AuditEntryAdmin(ReadOnly):
         return format_html('<span class="tone {}">{}</span>', "tone-on" if entry.outcome == "ok" else "tone-bad", entry.outcome)
 
     @admin.display(description=_("through"))
-    def through(self, entry: AuditEntry) -> str:
+    def through(self, entry: AuditEntry) -> str | None:
         """By a token of the API, or by staff who looked at the portal as this person."""
         if token := entry.data.get("token_name"):
             return format_html("{} {}", _("API token"), token)
         if staff := entry.data.get("viewed_by"):
             return format_html("{} {}", _("viewed by"), staff)
-        return ""
+        return None
 
     @admin.display(description=_("details"))
-    def details(self, entry: AuditEntry) -> str:
-        return format_html("<pre>{}</pre>", json.dumps(entry.data, indent=2, ensure_ascii=False, sort_keys=True)) if entry.data else "–"
+    def details(self, entry: AuditEntry) -> str | None:
+        return format_html("<pre>{}</pre>", json.dumps(entry.data, indent=2, ensure_ascii=False, sort_keys=True)) if entry.data else None
 
     # -- as a file ------------------------------------------------------------------------------------
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         query = f"?{request.GET.urlencode()}" if request.GET else ""
         links = {f"export_{name}": reverse("admin:accounts_auditentry_export", args=[name]) + query for name in FORMATS}
-        return super().changelist_view(request, {**links, **(extra_context or {})})
+        return super().changelist_view(request, {"title": _("The record"), **links, **(extra_context or {})})
 
     def get_urls(self) -> list[URLPattern]:
         export = path("export/<slug:name>/", self.admin_site.admin_view(self.export), name="accounts_auditentry_export")

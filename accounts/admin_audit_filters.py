@@ -22,7 +22,9 @@ from .models import AuditEntry, User
 from .record_words import GROUPS
 
 _ACTION = re.compile(r"[a-z_]+\.[a-z_]*", re.ASCII)
-_OURS = ("accounts", "machines", "classes", "sessions", "console")
+_OURS = {"accounts", "machines", "classes", "lab_sessions", "console"}
+# What most entries are about, in this order.
+_KINDS = ("user", "machine", "machinerequest", "operation", "labclass", "cluster", "template", "tier", "apitoken", "sshkey", "rolepolicy")
 # What has a page in the portal: its address by the key.
 _PAGES = {"machine": "machines:machine", "labclass": "classes:lab_class", "operation": "machines:operation"}
 
@@ -57,7 +59,7 @@ def page_of(kind: str, number: str) -> str:
 
 
 def _models() -> dict[str, type[Model]]:
-    return {str(model._meta.model_name): model for model in apps.get_models() if model._meta.app_label in {"lab_sessions", *_OURS}}
+    return {str(model._meta.model_name): model for model in apps.get_models() if model._meta.app_label in _OURS}
 
 
 class Period(admin.ListFilter):
@@ -144,7 +146,8 @@ class Kind(admin.SimpleListFilter):
     parameter_name = "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return sorted(((kind, str(capfirst(model._meta.verbose_name))) for kind, model in _models().items()), key=lambda each: each[1])
+        models = _models()
+        return [(kind, str(capfirst(models[kind]._meta.verbose_name))) for kind in _KINDS if kind in models]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(object_type=self.value()) if self.value() else queryset

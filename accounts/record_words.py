@@ -44,9 +44,6 @@ _SENTENCES: dict[str, Promise | str] = {
     "user.keep": gettext_lazy("%(who)s kept the account of %(what)s, who asked to be removed"),
     "role.rules": gettext_lazy("%(who)s changed the rules of the role %(what)s"),
     "user.remove": gettext_lazy("%(who)s removed %(what)s"),
-    "user.address": gettext_lazy("%(who)s changed the address of %(what)s"),
-    "user.keep": gettext_lazy("%(who)s keeps %(what)s, who asked to be removed"),
-    "user.password_mail": gettext_lazy("%(who)s had a mail sent by which %(what)s sets a password"),
     "user.export": gettext_lazy("%(who)s took their data away as a file"),
     "user.removal_asked": gettext_lazy("%(who)s asked to be removed"),
     "user.removal_taken_back": gettext_lazy("%(who)s stays after all"),
@@ -97,7 +94,9 @@ _SENTENCES: dict[str, Promise | str] = {
     "request.ask": gettext_lazy("%(who)s asked for a machine: %(what)s"),
     "request.withdraw": gettext_lazy("%(who)s withdrew the request %(what)s"),
     "request.approved": gettext_lazy("%(who)s approved the request %(what)s"),
-    "request.declined": gettext_lazy("%(who)s declined the request %(what)s"),
+    "request.rejected": gettext_lazy("%(who)s turned the request %(what)s down"),
+    "request.ready": gettext_lazy("The machine of the request %(what)s is ready"),
+    "request.failed": gettext_lazy("The machine of the request %(what)s could not be made"),
     "request.until": gettext_lazy("%(who)s changed the last day of %(what)s"),
     "request.ended": gettext_lazy("The last day of %(what)s is over"),
     # consoles
@@ -111,7 +110,7 @@ _SENTENCES: dict[str, Promise | str] = {
     "class.hand_over": gettext_lazy("%(who)s gave the class %(what)s to %(after)s"),
     "class.join": gettext_lazy("%(who)s joined the class %(what)s"),
     "class.leave": gettext_lazy("%(who)s left the class %(what)s"),
-    "class.remove": gettext_lazy("%(who)s removed %(student)s from the class %(what)s"),
+    "class.remove_student": gettext_lazy("%(who)s removed %(student)s from the class %(what)s"),
     "class.left_group": gettext_lazy("%(student)s is no more in the group of the class %(what)s"),
     "class.back_in_group": gettext_lazy("%(student)s is in the group of the class %(what)s again"),
     "class.restart": gettext_lazy("%(who)s restarted the machines of %(what)s"),
@@ -145,7 +144,10 @@ _SENTENCES: dict[str, Promise | str] = {
 }
 
 # They tell by themselves that something was refused or failed.
-_OF_FAILURES = {"user.sign_in_failed", "second_factor.wrong_code", "token.refused", "operation.failed", "operation.cancelled", "machine.not_found"}
+_OF_FAILURES = {
+    *("user.sign_in_failed", "second_factor.wrong_code", "token.refused"),
+    *("operation.failed", "operation.cancelled", "request.failed", "machine.not_found"),
+}
 
 # What the record can be narrowed to, and the beginnings of the actions that belong to it.
 GROUPS: dict[str, tuple[Promise | str, tuple[str, ...]]] = {

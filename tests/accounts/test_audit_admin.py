@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import re
 import tracemalloc
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -13,6 +15,7 @@ from django.test import AsyncClient
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts import record_words
 from accounts.models import AuditEntry
 from accounts.services import audit
 from tests.factories import make_machine, make_user
@@ -46,12 +49,28 @@ def test_a_row_reads_like_a_sentence_and_leads_on(client, staff, anna):
     assert f'<a href="{person}">Anna Maier</a> opened the screen of <a href="{page}">web-07</a>' in text
 
 
+def test_every_action_of_the_portal_has_a_sentence():
+    root = Path(__file__).resolve().parents[2]
+    sources = [path.read_text() for app in ("accounts", "machines", "classes", "console", "labportal") for path in (root / app).glob("**/*.py")]
+    actions = {action for source in sources for action in re.findall(r'\brecord\(\s*"([a-z_]+\.[a-z_]+)"', source)}
+    assert len(actions) > 60
+    assert not actions - record_words._SENTENCES.keys()
+
+
+def test_what_was_refused_does_not_read_as_done(client, staff, anna):
+    audit.record("class.join", acting_user=anna, target_name="Web", outcome="expired")
+    audit.record("user.sign_in_failed", acting_user=None, target=anna, outcome="refused")
+    text = client.get(LIST).content.decode()
+    assert "Not done: <a" in text and "</a> joined the class Web" in text
+    assert "Not done: Signing in" not in text
+
+
 def test_an_action_without_a_sentence_is_shown_by_its_name(client, staff, anna):
     audit.record("something.new", acting_user=anna, target_name="this")
     assert "something.new this" in client.get(LIST).content.decode()
 
 
-@pytest.mark.parametrize("action", ["user.role", "something.new", "class.remove", "user.address_added"])
+@pytest.mark.parametrize("action", ["user.role", "something.new", "class.remove_student", "user.address_added"])
 def test_hostile_names_are_text(client, staff, action):
     evil = '<script>alert("1")</script>%(who)s'
     mallory = make_user("mallory", first_name=evil)
