@@ -240,10 +240,23 @@ def test_claims_of_any_kind_are_survived(client, oidc):
         "given_name": ["x"],
         "family_name": "\u202eevil\x00" * 100,
         "email": 7,
-        "groups": [1, None, "y" * 999],
+        "groups": [1, None, "y" * 999, "nul\x00"],
     }
     assert sign_in(client).url == "/"
     assert "\u202e" not in User.objects.get().last_name
+
+
+@pytest.mark.parametrize("sub", ["", "nul\x00", "x" * 192])
+def test_an_id_that_is_none_is_refused(client, oidc, sub):
+    oidc.people["grace"]["sub"] = sub
+    assert refused(sign_in(client), "cannot trust")
+    assert not User.objects.exists()
+
+
+def test_a_name_shows_what_it_is(client, oidc):
+    oidc.people["grace"]["preferred_username"] = "gr\x00a\u202ece"
+    sign_in(client)
+    assert (User.objects.get().username, Identity.objects.get().name) == ("grace", "grace")
 
 
 def test_whoever_is_switched_off_stays_out(client):

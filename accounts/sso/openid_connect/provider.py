@@ -28,10 +28,10 @@ class Provider(OpenIDConnectProvider):  # type: ignore[misc]  # allauth has no t
         return kwargs | {"process": AuthProcess.CONNECT if kwargs["process"] == AuthProcess.CONNECT else AuthProcess.LOGIN}
 
     def extract_uid(self, data: dict[str, Any]) -> str:
-        return str(data["sub"])
+        return claims.uid(self, data["sub"])
 
     def extract_extra_data(self, data: dict[str, Any]) -> dict[str, Any]:
-        return {"name": str(data.get("preferred_username") or data["sub"]), "groups": claims.groups(claims.at(data, self.app.settings["groups"]))}
+        return {"name": claims.name(data.get("preferred_username") or data["sub"]), "groups": claims.groups(claims.at(data, self.app.settings["groups"]))}
 
 
 provider_classes = [Provider]

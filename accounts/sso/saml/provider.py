@@ -45,9 +45,9 @@ class Provider(SAMLProvider):  # type: ignore[misc]  # allauth has no types
         """The attribute that is configured, otherwise a persistent NameID. Any other NameID may be another one, or
         somebody else's, tomorrow."""
         if uid := self._extract(data).get("uid"):
-            return str(uid)
+            return claims.uid(self, uid)
         if data.get_nameid() and data.get_nameid_format() == Constants.NAMEID_PERSISTENT:
-            return str(data.get_nameid())
+            return claims.uid(self, data.get_nameid())
         raise SignInRefused(
             _("%(system)s did not say who you are in a way that lasts. Tell the people who run the portal.") % {"system": self},
             "neither the attribute of the id nor a persistent NameID came",
@@ -56,7 +56,7 @@ class Provider(SAMLProvider):  # type: ignore[misc]  # allauth has no types
     def extract_extra_data(self, data: Any) -> dict[str, Any]:
         fields = self._extract(data)
         name = fields.get("username") or fields.get("email") or self.extract_uid(data)
-        return {"name": str(name), "groups": claims.groups(data.get_attributes().get(self.app.settings["groups"]))}
+        return {"name": claims.name(name), "groups": claims.groups(data.get_attributes().get(self.app.settings["groups"]))}
 
     def extract_email_addresses(self, data: Any) -> list[EmailAddress]:
         """Not verified but by the domains of the settings: an identity provider passes on what it was told."""
