@@ -41,7 +41,7 @@ class User(AbstractUser):
 
     objects: ClassVar[People] = People()
 
-    class Meta(AbstractUser.Meta):
+    class Meta:
         verbose_name = _("person")
         verbose_name_plural = _("people")
 
