@@ -13,7 +13,16 @@ from . import settings_directory, settings_sso
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
+
+class Environment(environ.Env):  # type: ignore[misc]  # django-environ has no types
+    """Takes every value as it stands. django-environ takes one that begins with $, as a password may, for the name of another variable."""
+
+    def get_value(self, var: str, cast: Any = None, **how: Any) -> Any:
+        value = self.ENVIRON.get(var)
+        return self.parse_value(value, cast) if isinstance(value, str) and value.startswith("$") else super().get_value(var, cast, **how)
+
+
+env = Environment()
 if env_file := env.str("LABPORTAL_ENV_FILE", default=""):
     if not Path(env_file).is_file():
         raise ImproperlyConfigured(f"LABPORTAL_ENV_FILE names {env_file}, which is not there.")
@@ -239,6 +248,7 @@ MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = _site.scheme == "http" and _on_this_compute
 MFA_ALLOW_UNVERIFIED_EMAIL = True  # EMAIL_VERIFICATION keeps out whoever owns no address; staff undo what is left
 MFA_RATE_LIMITS = {"webauthn_login": "600/5m/ip"}  # a lecture hall, see ACCOUNT_RATE_LIMITS, which holds the limits of codes
 SSO_BRINGS_SECOND_FACTOR = _read("SSO_BRINGS_SECOND_FACTOR", "bool", False)  # where a role requires one
+ACCOUNT_REAUTHENTICATION_REQUIRED = True  # for a new address, as for a new factor
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds for which a password, key or code counts for what needs it again
 ACCOUNT_EMAIL_NOTIFICATIONS = True  # of a changed password, address or factor
 
@@ -282,6 +292,9 @@ OPERATION_ATTEMPTS = 5
 WATCH_SECONDS = _read("WATCH_SECONDS", "float", 1.0)  # between two looks at a cluster
 WORKERS = _read("WORKERS", "int", 4)
 CLUSTERS_FILE = env.str("CLUSTERS_FILE", default="")  # read where the watcher starts
+DIRECTORY_SYNC_HOUR = _read("DIRECTORY_SYNC_HOUR", "int", 3)  # of TIME_ZONE
+if not 0 <= DIRECTORY_SYNC_HOUR <= 23:
+    raise ImproperlyConfigured("DIRECTORY_SYNC_HOUR must be an hour of the day, 0 to 23.")
 
 Q_CLUSTER = {
     "name": "labportal",
@@ -303,9 +316,6 @@ Q_CLUSTER = {
 
 STATIC_URL = "static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(DATA_DIR / "static")))
-DIRECTORY_SYNC_HOUR = _read("DIRECTORY_SYNC_HOUR", "int", 3)  # of TIME_ZONE
-if not 0 <= DIRECTORY_SYNC_HOUR <= 23:
-    raise ImproperlyConfigured("DIRECTORY_SYNC_HOUR must be an hour of the day, 0 to 23.")
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 _ROLES = ("staff", "teacher", "student")
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,29}")  # part of addresses, and of what identities are kept under
 _TAKEN_IDS = {"saml", "openid_connect"}  # names of allauth's kinds
-_OIDC_KEYS = {"id", "name", "issuer", "client_id", "client_secret", "scopes", "groups_claim", "roles", "email_domains"}
+OIDC_KEYS = {"id", "name", "issuer", "client_id", "client_secret", "scopes", "groups_claim", "roles", "email_domains"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def read(env: environ.Env) -> SingleSignOn:
 def _openid_connect(env: environ.Env) -> list[dict[str, Any]]:
     described = [(f"OIDC_PROVIDERS[{number}]", one) for number, one in enumerate(_json(env, "OIDC_PROVIDERS", list, []))]
     if env.str("OIDC_ISSUER", default=""):
-        one = {key: value for key in _OIDC_KEYS - {"roles", "scopes", "email_domains"} if (value := env.str(f"OIDC_{key.upper()}", default=""))}
+        one = {key: value for key in OIDC_KEYS - {"roles", "scopes", "email_domains"} if (value := env.str(f"OIDC_{key.upper()}", default=""))}
         one |= {"roles": _json(env, "OIDC_ROLES", dict, {}), "email_domains": _words(env, "OIDC_EMAIL_DOMAINS")}
         if scopes := env.str("OIDC_SCOPES", default=""):
             one["scopes"] = scopes
@@ -59,8 +59,8 @@ def _openid_connect(env: environ.Env) -> list[dict[str, Any]]:
 
 
 def _openid_connect_app(name: str, one: Any) -> dict[str, Any]:
-    if not isinstance(one, dict) or set(one) - _OIDC_KEYS:
-        raise ImproperlyConfigured(f"{name} must be a JSON object with no other keys than {', '.join(sorted(_OIDC_KEYS))}.")
+    if not isinstance(one, dict) or set(one) - OIDC_KEYS:
+        raise ImproperlyConfigured(f"{name} must be a JSON object with no other keys than {', '.join(sorted(OIDC_KEYS))}.")
     for key, value in one.items():
         if key not in ("roles", "email_domains") and not isinstance(value, str):
             raise ImproperlyConfigured(f"{_variable(name, key)} must be text.")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from labportal import settings_sso
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-SETTINGS = (ROOT / "labportal" / "settings.py").read_text()
+SETTINGS = "".join(path.read_text() for path in sorted((ROOT / "labportal").glob("settings*.py")))
 EXAMPLE = (ROOT / ".env.example").read_text()
 
 KEYS = {
@@ -28,7 +30,8 @@ def manage(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.Comp
 
 
 def read_by_settings() -> set[str]:
-    return set(re.findall(r'(?:env\.\w+|_read|_required)\(\s*"([A-Z_]+)"', SETTINGS))
+    named = set(re.findall(r'(?:env\.\w+\(|_read\(|_required\(|\w+\(env,)\s*"([A-Z_]+)"', SETTINGS))
+    return named | {f"OIDC_{key.upper()}" for key in settings_sso.OIDC_KEYS}
 
 
 def test_every_variable_is_explained() -> None:
@@ -74,3 +77,9 @@ def test_a_wrong_variable_is_told_in_one_sentence(tmp_path: Path, name: str, val
     assert answer.stderr.startswith("labportal cannot start: ")
     assert name in answer.stderr
     assert answer.stderr.count("\n") == 1
+
+
+def test_a_value_that_begins_with_a_dollar_sign_is_taken_as_it_stands(tmp_path: Path) -> None:
+    told = KEYS | {"SECRET_KEY": "$HOME" + "x" * 50, "HOME": "/root", "PORTAL_NAME": "$$"}
+    answer = manage(tmp_path, "shell", "-v", "0", "-c", "from django.conf import settings as s; print(s.SECRET_KEY[:6], s.PORTAL_NAME, s.DEBUG)", **told)
+    assert answer.stdout.strip() == "$HOMEx $$ False", answer.stderr
