@@ -258,7 +258,7 @@ def test_a_hundred_consoles_are_looked_at_together(session, django_assert_num_qu
         user = make_user()
         ticket = ConsoleTicket.objects.create(digest=str(number), user=user, machine=make_machine(owner=user, state=State.RUNNING), expires_at=timezone.now())
         visits[ticket.pk] = Visit(session.session_key, user.pk, user.get_session_auth_hash())
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(5):
         assert tickets.review(visits) == {}
     assert not ConsoleTicket.objects.filter(seen_at=None).exists()
 

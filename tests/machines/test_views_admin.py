@@ -86,7 +86,7 @@ def test_the_admin_offers_these_and_nothing_else():
     """Staff may do whatever it offers, so a package must not add to it: a row of django-q2's queue
     names a function to run, an address of allauth's resets a superuser's password."""
     assert {model._meta.label for model in admin.site._registry} == {
-        *("accounts.AuditEntry", "accounts.User"),
+        *("accounts.AuditEntry", "accounts.RolePolicy", "accounts.User"),
         *("classes.Enrolment", "classes.LabClass", "classes.PoolMachine", "console.ConsoleTicket"),
         *("machines.Batch", "machines.Cluster", "machines.Heartbeat", "machines.Machine", "machines.MachineRequest", "machines.Node", "machines.Operation"),
         *("machines.OperationEvent", "machines.Template", "machines.Tier"),
