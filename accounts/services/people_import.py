@@ -18,7 +18,6 @@ from django.utils.translation import gettext as _
 from accounts.models import Identity, Role, User
 
 from . import audit, directory, people
-from .refusal import PersonRefused
 
 MOST_LINES = 5000
 MOST_WITH_DIRECTORY = 500  # new people: the directory is asked about each
@@ -86,6 +85,13 @@ class Done:
 
 def judge(text: str, *, acting_user: User) -> list[Line]:
     """What each line would do. Raises ImportRefused where this is no list of people at all."""
+    lines = _judged(text, acting_user)
+    _ask_directory(lines)
+    return lines
+
+
+def _judged(text: str, acting_user: User) -> list[Line]:
+    """As far as the portal itself knows."""
     lines = _read(text)
     for line in lines:
         _judge_alone(line, acting_user)
@@ -176,10 +182,6 @@ def _judge_against_those_here(lines: Sequence[Line]) -> None:
     here = {user.username.lower(): user for user in _in_portions(User.objects.all(), "username", [line.values["username"] for line in good])}
     addresses = taken_addresses([line.values["email"] for line in good])
     elsewhere = {identity.name.lower() for identity in _in_portions(Identity.objects.all(), "name", [line.values["username"] for line in good])}
-    new = [line for line in good if line.values["username"].lower() not in here]
-    if directory.client() is not None and len(new) > MOST_WITH_DIRECTORY:
-        most = {"most": MOST_WITH_DIRECTORY}
-        raise ImportRefused(_("The university directory is asked about each new name: take in at most %(most)d new people at once.") % most)
     for line in good:
         username, email = line.values["username"].lower(), line.values["email"]
         line.person = here.get(username)
@@ -193,18 +195,20 @@ def _judge_against_those_here(lines: Sequence[Line]) -> None:
             line.problems.append(_("This is the name of somebody who signs in with an account of another system."))
         elif email in addresses:
             line.problems.append(_("Somebody else has this address."))
-        elif why := _of_the_directory(line.values["username"], email):
-            line.problems.append(why)
 
 
-def _of_the_directory(username: str, email: str) -> str:
-    """Why this name or address is left to the university directory, or nothing."""
-    try:
-        if directory.holds_name(username) or directory.holds_address(email):
-            return _("The university directory has this name or address: whoever it is signs in with it.")
-    except directory.AddressUnclear:
-        return _("The university directory does not say at the moment whether it has this address.")
-    return ""
+def _ask_directory(lines: Sequence[Line]) -> None:
+    """What is in the university directory is left to it. Never inside a transaction: it may take its time."""
+    new = [line for line in lines if line.is_new]
+    if directory.client() is not None and len(new) > MOST_WITH_DIRECTORY:
+        most = {"most": MOST_WITH_DIRECTORY}
+        raise ImportRefused(_("The university directory is asked about each new name: take in at most %(most)d new people at once.") % most)
+    for line in new:
+        try:
+            if directory.holds_name(line.values["username"]) or directory.holds_address(line.values["email"]):
+                line.problems.append(_("The university directory has this name or address: whoever it is signs in with it."))
+        except directory.AddressUnclear:
+            line.problems.append(_("The university directory does not say at the moment whether it has this address."))
 
 
 def _judge_classes(lines: Sequence[Line]) -> None:
@@ -246,19 +250,22 @@ def _in_portions(rows: Any, column: str, values: Collection[str]) -> Iterable[An
 def take_in(text: str, *, acting_user: User) -> Done:
     """Do what `judge` says, all of it or nothing. Done again, it finds everybody here and changes nothing. Raises
     ImportRefused where a line has a problem, also one that came up meanwhile."""
+    _refuse_bad(judge(text, acting_user=acting_user))
     try:
         with transaction.atomic():
-            return _take_in(judge(text, acting_user=acting_user), acting_user)
+            return _take_in(_judged(text, acting_user), acting_user)
     except IntegrityError as error:
         raise ImportRefused(_("Somebody was added meanwhile. Look at the list again.")) from error
-    except PersonRefused as refusal:
-        raise ImportRefused(refusal.message) from refusal
 
 
-def _take_in(lines: Sequence[Line], acting_user: User) -> Done:
+def _refuse_bad(lines: Iterable[Line]) -> None:
     if bad := [line.number for line in lines if line.problems]:
         some = ", ".join(str(number) for number in bad[:10])
         raise ImportRefused(_("Nothing was taken in. There are problems in these lines: %(lines)s.") % {"lines": some})
+
+
+def _take_in(lines: Sequence[Line], acting_user: User) -> Done:
+    _refuse_bad(lines)
     new = []
     joining: dict[Any, list[User]] = {}
     for line in lines:

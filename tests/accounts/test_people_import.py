@@ -4,6 +4,7 @@ import pytest
 from allauth.account.models import EmailAddress
 from django.core import mail
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.urls import reverse
 
 from accounts.models import DIRECTORY, AuditEntry, Identity, PasswordLetter, Role, User
@@ -148,6 +149,20 @@ def test_names_of_the_directory_are_left_to_it(sam, monkeypatch):
     monkeypatch.setattr(directory, "holds_address", lambda email: email == "ada@uni.test")
     told = problems("username,email\nturing,x@uni.test\nada,ada@uni.test\ngrace,grace@uni.test\n", sam)
     assert list(told) == [2, 3] and "university directory has this name" in told[2]
+    with pytest.raises(ImportRefused, match="in these lines: 2"):
+        take_in("username,email\nturing,x@uni.test\n", acting_user=sam)
+    monkeypatch.setattr(directory, "client", object)
+    monkeypatch.setattr(people_import, "MOST_WITH_DIRECTORY", 1)
+    with pytest.raises(ImportRefused, match="at most 1 new people at once"):
+        judge("username,email\na,a@uni.test\nb,b@uni.test\n", acting_user=sam)
+
+
+def test_the_directory_is_asked_while_nothing_is_locked(sam, monkeypatch):
+    inside = []
+    monkeypatch.setattr(directory, "holds_name", lambda name: inside.append(len(connection.savepoint_ids)))
+    before = len(connection.savepoint_ids)
+    take_in(GOOD, acting_user=sam)
+    assert inside == [before, before]
 
 
 def test_only_superusers_take_in_staff(root):
