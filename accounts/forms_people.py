@@ -6,7 +6,7 @@ from allauth.account.adapter import get_adapter
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from .forms import KEYBOARDS, plain_name
+from .forms import KEYBOARDS, address_is_reserved, plain_name
 from .models import Role, RolePolicy, User
 from .services import people, people_import, roles
 
@@ -22,6 +22,8 @@ class _Named(forms.ModelForm):
         email: str = self.cleaned_data["email"].strip().lower()
         if email and email != self.instance.email.lower() and people_import.taken_addresses([email], but=self.instance):
             raise forms.ValidationError(_("Somebody else has this address."))
+        if email and email != self.instance.email.lower() and address_is_reserved(email):
+            raise forms.ValidationError(_("The university directory has this address: whoever it is signs in with it."))
         return email
 
 

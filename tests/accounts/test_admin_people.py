@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import DIRECTORY, ApiToken, AuditEntry, Identity, PasswordLetter, Role, RolePolicy, User
-from accounts.services import letters, people, role_rules, roles, tokens
+from accounts.services import directory, letters, people, role_rules, roles, tokens
 from accounts.services.refusal import PersonRefused
 from machines.lifecycle import State
 from tests.classes.rows import enrol, make_class
@@ -180,6 +180,12 @@ def test_nothing_that_is_not_offered_is_taken(admin, ada):
 def test_an_address_belongs_to_one_person(admin, ada):
     make_user("eve")
     assert "Somebody else has this address" in text(change(admin, ada, email="EVE@uni.test"))
+
+
+def test_an_address_of_the_directory_is_left_to_it(admin, ada, monkeypatch):
+    monkeypatch.setattr(directory, "holds_address", lambda email, *, of=None: email == "turing@uni.test")
+    assert "The university directory has this address" in text(change(admin, ada, email="turing@uni.test"))
+    assert again(ada).email == "ada@uni.test"
 
 
 def test_what_another_system_says_is_not_changed_here(admin, ada):
