@@ -202,7 +202,7 @@ def test_what_is_not_there_is_answered_like_what_one_may_not_see(program):
     assert said(hidden) == (404, "not_found")
 
 
-@pytest.mark.parametrize("path", ["nothing", "machines/", "machines/x", f"machines/{uuid4()}/a/b", "people/-1", "../v1/nothing", "../v2/me"])
+@pytest.mark.parametrize("path", ["nothing", "machines/", "machines/x", "machines/a/b/c", "people/-1", "../v1/nothing", "../v2/me"])
 def test_a_path_that_is_none_says_so_to_programs(program, path):
     for method in ("get", "post", "delete"):
         answer = program.ask(method, path)
