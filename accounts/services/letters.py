@@ -54,6 +54,12 @@ def send_due() -> int:
     return sum(_send(letter) for letter in due[:_AT_ONCE])
 
 
+def password_link(user: User) -> str:
+    """Where whoever has the link chooses this person's password: once, and within PASSWORD_RESET_TIMEOUT."""
+    key = app_settings.PASSWORD_RESET_TOKEN_GENERATOR().make_token(user)
+    return str(settings.SITE_URL) + reverse("account_reset_password_from_key", kwargs={"uidb36": user_pk_to_url_str(user), "key": key})
+
+
 def trim() -> None:
     """Forget mails of long ago."""
     PasswordLetter.objects.filter(created_at__lt=timezone.now() - _KEPT).delete()
@@ -78,7 +84,7 @@ def _send(letter: PasswordLetter) -> bool:
         "user": user,
         "portal_name": settings.PORTAL_NAME,
         "portal_url": settings.SITE_URL,
-        "link": settings.SITE_URL + _path(user),
+        "link": password_link(user),
         "days": settings.PASSWORD_RESET_TIMEOUT // 86400,
     }
     with override(user.language or settings.LANGUAGE_CODE):
@@ -94,8 +100,3 @@ def _send(letter: PasswordLetter) -> bool:
         return False
     mine.update(sent_at=timezone.now(), problem="")
     return True
-
-
-def _path(user: User) -> str:
-    key = app_settings.PASSWORD_RESET_TOKEN_GENERATOR().make_token(user)
-    return reverse("account_reset_password_from_key", kwargs={"uidb36": user_pk_to_url_str(user), "key": key})

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import User
-from accounts.services import first_admin
+from accounts.services import first_admin, letters
 
 
 class Command(BaseCommand):
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{made.username} administers the portal. Sign in at {settings.SITE_URL}")
         if link:
             hours = settings.PASSWORD_RESET_TIMEOUT // 3600
-            self.stdout.write(f"Choose the password here, within {hours} hours; the link works once:\n{first_admin.password_link(made)}")
+            self.stdout.write(f"Choose the password here, within {hours} hours; the link works once:\n{letters.password_link(made)}")
 
     def _ask_password(self, user: User) -> str:
         if not sys.stdin.isatty():
