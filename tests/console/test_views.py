@@ -152,5 +152,5 @@ def test_pages_ask_few_questions(client, machine, django_assert_max_num_queries)
     client.get(url("screen", machine))
     with django_assert_max_num_queries(8):
         client.get(url("screen", machine))
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         client.get(url("state", machine))
