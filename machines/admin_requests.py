@@ -121,7 +121,7 @@ class MachineRequestAdmin(admin.ModelAdmin):
 
     @admin.display(description=_("asked, until"), ordering="created_at")
     def days(self, request: MachineRequest) -> SafeString:
-        asked_on, until = (date_format(day, "j M Y") for day in (timezone.localtime(request.created_at), request.until))
+        asked_on, until = (date_format(day, "SHORT_DATE_FORMAT") for day in (timezone.localtime(request.created_at), request.until))
         return format_html('<span title="{}">{}</span><br>{}', timezone.localtime(request.created_at).strftime("%F %T"), asked_on, until)
 
     @admin.display(description=_("size"))

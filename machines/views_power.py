@@ -112,7 +112,7 @@ def _ask_revert(request: HttpRequest, machine: Machine) -> Question:
 def _moment(moment: datetime) -> SafeString:
     """Date and time; where scripts run, in the person's zone (js/times.js)."""
     local = timezone.localtime(moment)
-    return format_html('<time datetime="{}" data-moment>{}</time>', local.isoformat(), date_format(local, "l j F Y, H:i"))
+    return format_html('<time datetime="{}" data-moment>{}</time>', local.isoformat(), f"{date_format(local, 'l')}, {date_format(local, 'DATETIME_FORMAT')}")
 
 
 def _ask_delete_snapshot(request: HttpRequest, machine: Machine) -> Question:

@@ -22,6 +22,8 @@ from django.utils.translation import override
 from accounts import mail
 from accounts.models import PasswordLetter, User
 
+from . import preferences
+
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 12
@@ -87,7 +89,7 @@ def _send(letter: PasswordLetter) -> bool:
         "link": password_link(user),
         "days": settings.PASSWORD_RESET_TIMEOUT // 86400,
     }
-    with override(user.language or settings.LANGUAGE_CODE):
+    with override(settings.LANGUAGE_CODE), preferences.of(user):
         text = render_to_string(f"accounts/mail/{'welcome' if letter.welcome else 'password'}.txt", context)
     subject, _blank, body = text.strip().partition("\n")
     try:

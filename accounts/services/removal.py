@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import override
 
 from accounts import mail
 from accounts.models import Role, User
@@ -68,7 +69,8 @@ def _tell_staff(user: User) -> None:
         "holdings": holdings(user),
         "admin_url": settings.SITE_URL + reverse("admin:accounts_user_change", args=[user.pk]),
     }
-    subject, _blank, body = render_to_string("accounts/mail/removal_asked.txt", context).strip().partition("\n")
+    with override(settings.LANGUAGE_CODE):  # staff read it, not who asked
+        subject, _blank, body = render_to_string("accounts/mail/removal_asked.txt", context).strip().partition("\n")
     try:
         EmailMessage(f"[{settings.PORTAL_NAME}] {subject.strip()}"[:200], body.strip() + "\n", settings.DEFAULT_FROM_EMAIL, bcc=addresses).send()
     except (OSError, SMTPException, ValueError) as error:

@@ -5,7 +5,6 @@ from typing import Any
 
 from allauth.account.adapter import get_adapter
 from allauth.mfa.models import Authenticator
-from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.mail import send_mail
@@ -18,7 +17,7 @@ from django.utils.translation import override
 from accounts.models import User
 from accounts.second_factor import encrypted_anew, use_up_until_now
 
-from . import audit
+from . import audit, preferences, sessions
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +54,7 @@ def reset(user: User, *, acting_user: User) -> int:
         theirs = Authenticator.objects.filter(user=user)
         kinds = sorted(theirs.values_list("type", flat=True))
         theirs.delete()
-        for session in UserSession.objects.filter(user=user):
-            session.end()
+        sessions.end_all(user, acting_user=acting_user)
         audit.record("second_factor.reset", acting_user=acting_user, target=user, kinds=kinds)
         transaction.on_commit(lambda: _tell(user))
     return len(kinds)
@@ -65,7 +63,7 @@ def reset(user: User, *, acting_user: User) -> int:
 def _tell(user: User) -> None:
     if not user.email:
         return
-    with override(user.language or settings.LANGUAGE_CODE):
+    with override(settings.LANGUAGE_CODE), preferences.of(user):
         subject = settings.ACCOUNT_EMAIL_SUBJECT_PREFIX + _("Your second factor was taken away")
         body = render_to_string("mfa/email/reset_by_staff.txt", {"user": user, "portal_name": settings.PORTAL_NAME, "site_url": settings.SITE_URL})
     try:

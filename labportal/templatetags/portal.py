@@ -87,7 +87,13 @@ def words_for(seconds: float) -> str:
 
 def _time(moment: datetime, kind: str, text: str) -> SafeString:
     local = timezone.localtime(moment)
-    return format_html('<time datetime="{}" title="{}" data-{}>{}</time>', moment.isoformat(), date_format(local, "j F Y, H:i:s"), kind, text)
+    return format_html(
+        '<time datetime="{}" title="{}" data-{}>{}</time>',
+        moment.isoformat(),
+        date_format(local, "DATE_FORMAT") + date_format(local, ", H:i:s"),
+        kind,
+        text,
+    )
 
 
 @register.filter

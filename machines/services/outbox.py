@@ -6,7 +6,7 @@ be sent again.
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from smtplib import SMTPException
 
@@ -15,10 +15,11 @@ from django.core.mail import send_mail
 from django.db.models import F, Q
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from accounts import mail
 from accounts.models import Role, User
+from accounts.services import preferences
 from machines.models import MachineRequest, RequestMail
 
 log = logging.getLogger(__name__)
@@ -36,13 +37,13 @@ def post(request: MachineRequest, what: str) -> None:
     """Write the mail `what` (templates/machines/mail) to the person who asked, unless they want none or the portal sends none."""
     person = request.requester
     wanted = person.mail_reminders if what in _REMINDERS else person.mail_decisions
-    _write(request, what, [person.email] if person.is_active and wanted else [])
+    _write(request, what, [person] if person.is_active and person.email and wanted else [])
 
 
 def post_to_staff(request: MachineRequest, what: str) -> None:
     """The same to staff who want it."""
     staff = User.objects.filter(Q(role=Role.STAFF) | Q(is_superuser=True), is_active=True, mail_staff=True).exclude(email="")
-    _write(request, what, list(staff.order_by("pk").values_list("email", flat=True)[:_MOST_STAFF]))
+    _write(request, what, staff.order_by("pk")[:_MOST_STAFF])
 
 
 def send_due(clusters: Collection[int]) -> int:
@@ -57,9 +58,9 @@ def trim() -> None:
     RequestMail.objects.filter(created_at__lt=timezone.now() - KEPT).filter(~Q(sent_at=None) | Q(attempts__gte=ATTEMPTS)).delete()
 
 
-def _write(request: MachineRequest, what: str, addresses: Collection[str]) -> None:
-    addresses = [address for address in addresses if address]
-    if not addresses or not mail.is_sent():
+def _write(request: MachineRequest, what: str, people: Iterable[User]) -> None:
+    """To each in their language and with times of their zone."""
+    if not mail.is_sent():
         return
     machine = request.machine
     context = {
@@ -70,12 +71,13 @@ def _write(request: MachineRequest, what: str, addresses: Collection[str]) -> No
         "machine_url": settings.SITE_URL + reverse("machines:machine", args=[machine.key]) if machine is not None else "",
         "admin_url": settings.SITE_URL + reverse("admin:machines_machinerequest_change", args=[request.pk]),
     }
-    subject, _blank, body = render_to_string(f"machines/mail/{what}.txt", context).strip().partition("\n")
-    subject = f"[{settings.PORTAL_NAME}] {subject.strip()}"[:200]
-    now = timezone.now()
-    RequestMail.objects.bulk_create(
-        [RequestMail(request=request, to=address, subject=subject, body=body.strip() + "\n", not_before=now) for address in addresses]
-    )
+    now, letters = timezone.now(), []
+    for person in people:
+        with translation.override(settings.LANGUAGE_CODE), preferences.of(person):
+            subject, _blank, body = render_to_string(f"machines/mail/{what}.txt", context).strip().partition("\n")
+        subject = f"[{settings.PORTAL_NAME}] {subject.strip()}"[:200]
+        letters.append(RequestMail(request=request, to=person.email, subject=subject, body=body.strip() + "\n", not_before=now))
+    RequestMail.objects.bulk_create(letters)
 
 
 def _send(letter: RequestMail) -> bool:
