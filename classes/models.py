@@ -47,6 +47,8 @@ class Enrolment(models.Model):
 
     class Meta:
         ordering = ["id"]
+        verbose_name = _("enrolment")
+        verbose_name_plural = _("enrolments")
         constraints = [models.UniqueConstraint(fields=["lab_class", "student"], name="enrolled_once")]
 
     def __str__(self) -> str:
@@ -70,6 +72,8 @@ class PoolMachine(models.Model):
 
     class Meta:
         ordering = ["number"]
+        verbose_name = _("pool machine")
+        verbose_name_plural = _("pool machines")
         constraints = [
             models.UniqueConstraint(fields=["lab_class", "number"], name="pool_number_once"),
             models.CheckConstraint(

@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from machines.models import Machine
 from machines.providers.types import ConsoleKind
@@ -29,6 +30,8 @@ class ConsoleTicket(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        verbose_name = _("console ticket")
+        verbose_name_plural = _("console tickets")
         indexes = [models.Index(fields=["user", "created_at"], name="ticket_user")]
 
     def __str__(self) -> str:

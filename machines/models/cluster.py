@@ -64,6 +64,8 @@ class Cluster(models.Model):
 
     class Meta:
         ordering = ["name"]
+        verbose_name = _("cluster")
+        verbose_name_plural = _("clusters")
 
     def __str__(self) -> str:
         return self.name
@@ -114,6 +116,8 @@ class Node(models.Model):
 
     class Meta:
         ordering = ["name"]
+        verbose_name = _("node")
+        verbose_name_plural = _("nodes")
         constraints = [models.UniqueConstraint(fields=["cluster", "name"], name="node_once_per_cluster")]
 
     def __str__(self) -> str:
@@ -164,6 +168,8 @@ class Template(models.Model):
 
     class Meta:
         ordering = ["name"]
+        verbose_name = _("template")
+        verbose_name_plural = _("templates")
         constraints = [models.UniqueConstraint(fields=["cluster", "ref"], name="template_once_per_cluster")]
 
     def __str__(self) -> str:
@@ -187,6 +193,8 @@ class Tier(models.Model):
 
     class Meta:
         ordering = ["position", "cores"]
+        verbose_name = _("tier")
+        verbose_name_plural = _("tiers")
 
     def __str__(self) -> str:
         return self.name

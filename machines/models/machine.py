@@ -86,6 +86,8 @@ class Machine(models.Model):
 
     class Meta:
         ordering = ["name", "id"]
+        verbose_name = _("machine")
+        verbose_name_plural = _("machines")
         constraints = [
             models.UniqueConstraint(fields=["cluster", "ref"], condition=~models.Q(ref=""), name="ref_once_per_cluster"),
         ]

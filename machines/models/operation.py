@@ -95,6 +95,8 @@ class Operation(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        verbose_name = _("operation")
+        verbose_name_plural = _("operations")
         constraints = [
             models.UniqueConstraint(fields=["machine"], condition=models.Q(state__in=["queued", "running", "waiting"]), name="one_active_operation"),
         ]
@@ -121,6 +123,8 @@ class OperationEvent(models.Model):
 
     class Meta:
         ordering = ["id"]
+        verbose_name = _("line of an operation")
+        verbose_name_plural = _("lines of operations")
 
     def __str__(self) -> str:
         return self.text
@@ -131,6 +135,10 @@ class Heartbeat(models.Model):
 
     name = models.CharField(max_length=60, unique=True)
     at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("heartbeat")
+        verbose_name_plural = _("heartbeats")
 
     def __str__(self) -> str:
         return self.name
