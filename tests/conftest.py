@@ -15,13 +15,16 @@ pytest.register_assert_rewrite("tests.machines.providers.contract", "tests.machi
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup, django_db_blocker):
-    """Between tests that commit, Django empties every table. On SQLite it does so with DELETE, which
-    the record refuses; tests/accounts/test_audit_append_only.py tries the trigger that is taken away here."""
-    if connection.vendor == "sqlite":
-        with django_db_blocker.unblock(), connection.cursor() as cursor:
-            cursor.execute("DROP TRIGGER audit_not_removed")  # fails where a migration has lost it
-            cursor.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit_not_changed'")
-            assert cursor.fetchone(), "a migration that changes accounts_auditentry must make its triggers again"
+    """Between tests that commit, Django empties every table: on SQLite with DELETE, on PostgreSQL with TRUNCATE. The
+    record refuses both; tests/accounts/test_audit_append_only.py tries the trigger that is taken away here."""
+    sqlite = connection.vendor == "sqlite"
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        # Fails where a migration has lost it.
+        cursor.execute("DROP TRIGGER audit_not_removed" if sqlite else "DROP TRIGGER audit_not_emptied ON accounts_auditentry")
+        cursor.execute(f"SELECT {'name FROM sqlite_master' if sqlite else 'tgname FROM pg_trigger'}")
+        left = {name for (name,) in cursor.fetchall()}
+    kept = {"audit_not_changed", "audit_not_replaced" if sqlite else "audit_not_removed"}
+    assert kept <= left, "a migration that changes accounts_auditentry must make its triggers again"
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ class Entries(models.QuerySet["AuditEntry"]):
 
 class AuditEntry(models.Model):
     """Who did what to which object, from where, with what result. Append-only, in the database too
-    (triggers of migration 0005).
+    (triggers of migrations 0005 and 0009).
 
     Written by `accounts.services.audit.record` in the transaction of the change itself.
     """
