@@ -37,6 +37,9 @@ class User(AbstractUser):
     max_cores = models.PositiveIntegerField(_("processor cores at most"), null=True, blank=True)
     max_memory_mib = models.PositiveIntegerField(_("memory at most, MiB"), null=True, blank=True)
 
+    # What staff put into `email`, which counts as that of this person without being confirmed. Staff alone write it.
+    email_given = models.EmailField(blank=True, default="")
+
     removal_asked_at = models.DateTimeField(_("asked to be removed"), null=True, blank=True)
 
     objects: ClassVar[People] = People()
