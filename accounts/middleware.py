@@ -63,7 +63,6 @@ _WITHOUT_SECOND_FACTOR = {
     "account_reauthenticate",
     "account_logout",
     "accounts:stop_viewing",
-    "set_language",
     "labportal:health",
     "labportal:alive",
 }
