@@ -17,7 +17,7 @@ from django.utils.translation import override
 from accounts.models import User
 from accounts.second_factor import encrypted_anew, use_up_until_now
 
-from . import audit, preferences, sessions
+from . import audit, preferences, sessions, tokens
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,9 @@ def refusal(user: User, *, acting_user: User) -> str:
 
 
 def reset(user: User, *, acting_user: User) -> int:
-    """Take away all second factors of somebody who has lost theirs, sign them out everywhere, and tell them by mail.
-    If their role must have one, they are led to set a new one up when they sign in. Answers how many there were.
+    """Take away all second factors of somebody who has lost theirs, sign them out everywhere, revoke their API tokens,
+    which somebody else may have made, and tell them by mail. If their role must have one, they are led to set a new one
+    up when they sign in. Answers how many there were.
 
     Raises SecondFactorRefused.
     """
@@ -55,6 +56,7 @@ def reset(user: User, *, acting_user: User) -> int:
         kinds = sorted(theirs.values_list("type", flat=True))
         theirs.delete()
         sessions.end_all(user, acting_user=acting_user)
+        tokens.revoke_all(user, acting_user=acting_user)
         audit.record("second_factor.reset", acting_user=acting_user, target=user, kinds=kinds)
         transaction.on_commit(lambda: _tell(user))
     return len(kinds)

@@ -29,6 +29,7 @@ from accounts.services.second_factors import SecondFactorRefused, reset
 from tests.directory.config import config_for
 from tests.factories import PASSWORD, make_machine, make_user
 from tests.slapd import password_of
+from tests.tokens import Program, make_token
 from tests.web import environment
 
 pytestmark = pytest.mark.django_db
@@ -376,9 +377,11 @@ def test_staff_take_the_factors_of_somebody_away(client, ada, secret):
     RecoveryCodes.activate(ada)
     sign_in(client, ada)
     give(client, code_of(secret))
+    token = make_token(ada)
     assert reset(ada, acting_user=make_user("sam", role=Role.STAFF)) == 2
     assert not Authenticator.objects.filter(user=ada).exists()
     assert not is_signed_in(client)
+    assert Program(token).ask("get", "me").status_code == 401
     entry = AuditEntry.objects.get(action="second_factor.reset")
     assert (entry.actor_name, entry.object_name, entry.data) == ("sam", "ada", {"kinds": ["recovery_codes", "totp"]})
     assert mail.outbox[-1].to == ["ada@uni.test"]
