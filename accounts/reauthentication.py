@@ -17,6 +17,7 @@ from allauth.core import context
 from allauth.core.exceptions import ReauthenticationRequired
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -57,10 +58,18 @@ class AsksAgain(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no 
 
     def reauthenticate(self, user: User, password: str) -> bool:
         if not password_is_elsewhere(user):
-            return bool(super().reauthenticate(user, password))
+            return bool(super().reauthenticate(user, password)) and self._stays(user)
         names = list(user.identities.filter(source=DIRECTORY).values_list("name", flat=True)) or [user.username]
         found = (self.authenticate(self.request, username=name, password=password) for name in names)
         return any(one is not None and one.pk == user.pk for one in found)
+
+    def _stays(self, user: User) -> bool:
+        """Checking a password may have hashed it anew, which would end the session it was typed in."""
+        before = user.password
+        user.refresh_from_db(fields=["password"])
+        if user.password != before:
+            update_session_auth_hash(self.request, user)
+        return True
 
 
 def asked_again(view: View) -> View:

@@ -104,6 +104,15 @@ def test_the_password_leads_to_the_page_of_the_file_and_not_to_the_file(ada, cli
     assert client.get(page).status_code == 200 and download(client)["profile"]["username"] == "ada"
 
 
+def test_a_password_that_is_hashed_anew_when_it_is_typed_again_does_not_sign_out(ada, client, settings):
+    client.force_login(ada)
+    before = ada.password
+    settings.PASSWORD_HASHERS = ["accounts.hashers.PBKDF2InTurn", *settings.PASSWORD_HASHERS]
+    client.post(reverse("account_reauthenticate"), {"password": PASSWORD})
+    ada.refresh_from_db()
+    assert ada.password != before and client.get(reverse("accounts:export")).status_code == 200
+
+
 # -- removal ------------------------------------------------------------------------------------
 
 
