@@ -99,7 +99,7 @@ VERBS: dict[str, Verb] = {
     "confirm-address": Verb(
         gettext_lazy("Mark the address as confirmed"),
         lambda user, ways_in: bool(user.email) and not ways_in.is_confirmed(user.email),
-        _untouchable,
+        lambda user, acting_user: _one(people.ways_in_refusal(user, acting_user=acting_user)),
         lambda user: [
             _("You know that %(email)s is the address of %(user)s. Whoever reads mail there can sign in as them.") % {"email": user.email, "user": user}
         ],

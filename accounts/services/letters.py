@@ -1,5 +1,6 @@
-"""Mails with a link by which people choose a password. Asked for in the transaction of what they belong to, sent
-outside of any by the watcher: a mail server that is slow or away holds up nobody, and a thousand new people no page.
+"""Mails to people about their account: with a link by which they choose a password, or of an address that is theirs no
+more. Asked for in the transaction of what they belong to, sent outside of any by the watcher: a mail server that is
+slow or away holds up nobody, and a thousand new people no page.
 """
 
 import logging
@@ -20,7 +21,7 @@ from django.utils import timezone
 from django.utils.translation import override
 
 from accounts import mail
-from accounts.models import PasswordLetter, User
+from accounts.models import AddressLetter, PasswordLetter, User
 
 from . import preferences
 
@@ -31,6 +32,8 @@ _CLAIMED = timedelta(minutes=5)  # longer than a mail server may take
 _KEPT = timedelta(days=30)
 _AT_ONCE = 20
 _LONGEST_BACK_OFF = timedelta(hours=6)
+
+_KINDS: tuple[type[PasswordLetter] | type[AddressLetter], ...] = (PasswordLetter, AddressLetter)
 
 
 def post(user: User) -> bool:
@@ -50,10 +53,20 @@ def welcome(users: Collection[User]) -> int:
     return len(PasswordLetter.objects.bulk_create(due))
 
 
+def tell_of_address(user: User, *, before: str) -> None:
+    """Have the address that `user` had until now told that staff replaced it. Whoever reads mail there may be the
+    person, whom somebody else locks out."""
+    if before and mail.is_sent():
+        AddressLetter.objects.create(user=user, to=before, not_before=timezone.now())
+
+
 def send_due() -> int:
     """Send what is due; returns how many were sent. Any number of processes may do so."""
-    due = PasswordLetter.objects.filter(sent_at=None, attempts__lt=ATTEMPTS, not_before__lte=timezone.now()).select_related("user").order_by("id")
-    return sum(_send(letter) for letter in due[:_AT_ONCE])
+    sent = 0
+    for kind in _KINDS:
+        due = kind._default_manager.filter(sent_at=None, attempts__lt=ATTEMPTS, not_before__lte=timezone.now()).select_related("user").order_by("id")
+        sent += sum(_send(letter) for letter in due[:_AT_ONCE])
+    return sent
 
 
 def password_link(user: User) -> str:
@@ -64,7 +77,8 @@ def password_link(user: User) -> str:
 
 def trim() -> None:
     """Forget mails of long ago."""
-    PasswordLetter.objects.filter(created_at__lt=timezone.now() - _KEPT).delete()
+    for kind in _KINDS:
+        kind._default_manager.filter(created_at__lt=timezone.now() - _KEPT).delete()
 
 
 def on_password_reset(user: User, **_: Any) -> None:
@@ -74,31 +88,30 @@ def on_password_reset(user: User, **_: Any) -> None:
         addresses[0].set_verified()
 
 
-def _send(letter: PasswordLetter) -> bool:
+def _send(letter: PasswordLetter | AddressLetter) -> bool:
     now, user = timezone.now(), letter.user
-    mine = PasswordLetter.objects.filter(pk=letter.pk)
+    mine = type(letter)._default_manager.filter(pk=letter.pk)
     if not mine.filter(sent_at=None, attempts=letter.attempts, not_before__lte=now).update(attempts=F("attempts") + 1, not_before=now + _CLAIMED):
         return False  # somebody else has it in hand
-    if not user.is_active or not user.email:
+    context = {"user": user, "portal_name": settings.PORTAL_NAME, "portal_url": settings.SITE_URL}
+    if isinstance(letter, AddressLetter):
+        to, template = letter.to, "address_changed"
+    elif user.is_active and user.email:
+        to, template = user.email, "welcome" if letter.welcome else "password"
+        context |= {"link": password_link(user), "days": settings.PASSWORD_RESET_TIMEOUT // 86400}
+    else:
         mine.delete()
         return False
-    context = {
-        "user": user,
-        "portal_name": settings.PORTAL_NAME,
-        "portal_url": settings.SITE_URL,
-        "link": password_link(user),
-        "days": settings.PASSWORD_RESET_TIMEOUT // 86400,
-    }
     with override(settings.LANGUAGE_CODE), preferences.of(user):
-        text = render_to_string(f"accounts/mail/{'welcome' if letter.welcome else 'password'}.txt", context)
+        text = render_to_string(f"accounts/mail/{template}.txt", context)
     subject, _blank, body = text.strip().partition("\n")
     try:
-        send_mail(f"[{settings.PORTAL_NAME}] {subject.strip()}", body.strip() + "\n", settings.DEFAULT_FROM_EMAIL, [user.email])
+        send_mail(f"[{settings.PORTAL_NAME}] {subject.strip()}", body.strip() + "\n", settings.DEFAULT_FROM_EMAIL, [to])
     except (OSError, SMTPException, ValueError) as error:
         back_off = min(_LONGEST_BACK_OFF, timedelta(seconds=30) * 2**letter.attempts)
         mine.update(problem=str(error)[:300], not_before=timezone.now() + back_off)
         last = letter.attempts + 1 >= ATTEMPTS
-        log.log(logging.ERROR if last else logging.WARNING, "mail %d by which a password is chosen was not sent: %s", letter.pk, error)
+        log.log(logging.ERROR if last else logging.WARNING, "mail %d (%s) was not sent: %s", letter.pk, template, error)
         return False
     mine.update(sent_at=timezone.now(), problem="")
     return True

@@ -44,9 +44,12 @@ def _apart_from_oneself(user: User, *, acting_user: User) -> str:
     return untouchable(user, acting_user=acting_user)
 
 
-def _ways_in_untouchable(user: User, *, acting_user: User) -> str:
-    """By their address and their password one becomes that person: those of staff are left to superusers."""
-    if user.runs_portal and user.pk != acting_user.pk and not acting_user.is_superuser:
+def ways_in_refusal(user: User, *, acting_user: User) -> str:
+    """Why this person may not touch the address and the password of `user`, by which one becomes them, or nothing. Those
+    of staff are left to superusers, also while the account is closed; one's own to the pages that ask who one is."""
+    if user.pk == acting_user.pk:
+        return _("Your own address and password are changed on the pages of your account.")
+    if user.role == Role.STAFF and not acting_user.is_superuser:
         return _("%(user)s is staff. Only a superuser can do this.") % {"user": user}
     return untouchable(user, acting_user=acting_user)
 
@@ -55,7 +58,7 @@ def address_refusal(user: User, *, acting_user: User) -> str:
     """Why this person may not change the e-mail address of `user`, or nothing."""
     if user.identities.exists():
         return _("The address comes from the system %(user)s signs in with.") % {"user": user}
-    return _ways_in_untouchable(user, acting_user=acting_user)
+    return ways_in_refusal(user, acting_user=acting_user)
 
 
 def deactivation_refusal(user: User, *, acting_user: User) -> str:
@@ -123,8 +126,8 @@ def set_limits(user: User, *, acting_user: User, **limits: int | None) -> None:
 
 
 def set_address(user: User, email: str, *, acting_user: User) -> None:
-    """Another e-mail address, which the person has to confirm; the one before is theirs no more. The caller has looked
-    whether it is free."""
+    """Another e-mail address, which the person has to confirm; the one before is theirs no more, and gets a mail about
+    that. The caller has looked whether it is free."""
     email = email.strip().lower()
     with transaction.atomic():
         _hold(user)
@@ -137,6 +140,7 @@ def set_address(user: User, email: str, *, acting_user: User) -> None:
         if email:
             EmailAddress.objects.update_or_create(user=user, email=email, defaults={"primary": True})
         _write(user, email=email)
+        letters.tell_of_address(user, before=before)
         audit.record("user.address", acting_user=acting_user, target=user, before=before, email=email)
 
 
@@ -144,7 +148,7 @@ def confirm_address(user: User, *, acting_user: User) -> None:
     """Take their address for theirs without a mail: staff know that it is."""
     with transaction.atomic():
         _hold(user)
-        _refuse(_ways_in_untouchable(user, acting_user=acting_user))
+        _refuse(ways_in_refusal(user, acting_user=acting_user))
         if not user.email:
             raise PersonRefused(_("%(user)s has no e-mail address.") % {"user": user})
         if EmailAddress.objects.exclude(user=user).filter(email__iexact=user.email, verified=True).exists():

@@ -177,6 +177,21 @@ def test_nothing_that_is_not_offered_is_taken(admin, ada):
     assert (ada.username, ada.password, ada.is_superuser, ada.is_staff, ada.is_active) == ("ada", before, False, False, True)
 
 
+def test_who_loses_an_address_is_told_there(admin, ada):
+    change(admin, ada, email="eve@uni.test")
+    assert not mail.outbox, "the page waits for no mail server"
+    assert letters.send_due() == 1
+    (sent,) = mail.outbox
+    assert sent.to == ["ada@uni.test"] and "your account, ada" in sent.body and "eve@uni.test" not in sent.body
+    assert letters.send_due() == 0
+
+
+def test_a_first_address_takes_none_away(sam, ada):
+    people.set_address(ada, "", acting_user=sam)
+    people.set_address(ada, "ada@uni.test", acting_user=sam)
+    assert letters.send_due() == 1
+
+
 def test_an_address_belongs_to_one_person(admin, ada):
     make_user("eve")
     assert "Somebody else has this address" in text(change(admin, ada, email="EVE@uni.test"))
@@ -395,6 +410,23 @@ def test_by_the_address_of_staff_one_becomes_staff(admin, sam):
     assert again(kim).email == "kim@uni.test"
     with pytest.raises(PersonRefused, match="Only a superuser"):
         people.confirm_address(kim, acting_user=sam)
+    people.deactivate(kim, acting_user=sam)
+    with pytest.raises(PersonRefused, match="Only a superuser"):  # nor while the account is closed, to open it again
+        people.set_address(kim, "mine@uni.test", acting_user=sam)
+
+
+def test_ones_own_way_in_is_not_changed_without_being_asked_who_one_is(client, settings, root):
+    """A session may be old, or somebody else's by now: the pages of the account ask for the password."""
+    client.force_login(root)
+    change(client, root, email="mine@uni.test")
+    assert again(root).email == "root@uni.test"
+    EmailAddress.objects.filter(user=root).update(verified=False)
+    assert "pages of your account" in told(client.post(button(root, "confirm-address"), follow=True))
+    assert not EmailAddress.objects.get(user=root).verified
+    settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+    form = reverse("admin:auth_user_password_change", args=[root.pk])
+    assert form not in text(client.get(page(root)))
+    assert client.post(form, {"password1": "another long one", "password2": "another long one", "usable_password": "true"}).status_code == 403
 
 
 def test_nobody_closes_or_demotes_themselves(sam, root):
