@@ -18,6 +18,7 @@ from .servers import Servers, described
 from .types import DirectoryError, Entry, Misconfigured, Step
 
 LONGEST_LOGIN, LONGEST_PASSWORD, LONGEST_ID = 254, 1024, 255
+MOST_MEANT = 50  # entries that one login may fit
 
 # How directories say that an account is closed: Active Directory's bit, 389 Directory Server's word, OpenLDAP's date
 # for locked by hand. Other dates there are of a lock that ends by itself, which the server applies.
@@ -61,12 +62,15 @@ class Directory:
         """The person with this name or address, whether they may sign in or not. None: there is none, or several."""
         if not _can_be_name(login):
             return None
-        return self._found(self._named(login.strip()))
+        return self._ask_as_portal(lambda connection: self._entry_if_any(connection, self._meant(connection, login.strip())))
 
     def by_uid(self, uid: str) -> Entry | None:
         """The person with this stable id."""
         value = self._id_written(uid)
-        return None if value is None else self._found(all_of(self.config.user_filter, equals(self.config.attributes.uid, value)))
+        if value is None:
+            return None
+        wanted = all_of(self.config.user_filter, equals(self.config.attributes.uid, value))
+        return self._ask_as_portal(lambda connection: self._one(connection, wanted))
 
     def holds(self, name: str) -> bool:
         """Whether this is a name or an address of anybody or anything below the bases of people, who may sign in or not."""
@@ -93,19 +97,22 @@ class Directory:
                 yield Step("Look for the person", "this can be no name", good=False)
                 return
             wanted = self._named(login.strip())
-            people = self._ask_as_portal(lambda connection: self._people(connection, wanted, limit=10))
+            people = self._ask_as_portal(lambda connection: self._people(connection, wanted, limit=MOST_MEANT))
         except DirectoryError as error:
             yield Step("Ask the directory", f"{error.message} {error.detail}", good=False)
             return
         except TooMany:
-            yield Step("Look for the person", f"{wanted}: more than 10", good=False)
+            yield Step("Look for the person", f"{wanted}: more than {MOST_MEANT}", good=False)
             return
         found = "; ".join(person.dn for person in people) or "nobody"
-        yield Step("Look for the person", f"{wanted} under {'; '.join(config.user_bases)}: {found}", good=len(people) == 1)
-        if len(people) != 1:
+        meant = self._of_several(people, login.strip())
+        yield Step("Look for the person", f"{wanted} under {'; '.join(config.user_bases)}: {found}", good=meant is not None)
+        if meant is None:
             return
+        if len(people) > 1:
+            yield Step("Take the one with this name", meant.dn)
         try:
-            entry = self._found(wanted)
+            entry = self.find(login)
         except DirectoryError as error:
             yield Step("Read the entry and its groups", f"{error.message} {error.detail}", good=False)
             return
@@ -124,7 +131,7 @@ class Directory:
         if config.direct_bind:
             return self._bound_directly(connection, login, password)
         self._bind_as_portal(connection)
-        person = self._one_person(connection, self._named(login))
+        person = self._meant(connection, login)
         if person is None:
             # A bind is tried all the same, as it would take time; not with what was typed, which may open an account
             # that is none of the directory's business.
@@ -164,16 +171,28 @@ class Directory:
     def _people(self, connection: SimpleLDAPObject, wanted: str, *, limit: int = 1) -> list[Found]:
         return search(connection, self.config.user_bases, wanted, self._attributes, limit=limit)
 
-    def _one_person(self, connection: SimpleLDAPObject, wanted: str) -> Found | None:
-        """Of several none: which of them it is nobody could say."""
+    def _meant(self, connection: SimpleLDAPObject, login: str) -> Found | None:
+        """The person of this login. Of several the one whose name it is: another may have written it into an attribute
+        of their own. Else none: which of them it is nobody could say."""
+        try:
+            return self._of_several(self._people(connection, self._named(login), limit=MOST_MEANT), login)
+        except TooMany:
+            return None
+
+    def _of_several(self, people: list[Found], login: str) -> Found | None:
+        if len(people) > 1:
+            people = [person for person in people if login.casefold() in map(str.casefold, person.texts(self.config.attributes.name))]
+        return people[0] if len(people) == 1 else None
+
+    def _one(self, connection: SimpleLDAPObject, wanted: str) -> Entry | None:
+        """Of several none."""
         try:
             people = self._people(connection, wanted)
         except TooMany:
             return None
-        return people[0] if people else None
+        return self._entry_if_any(connection, people[0] if people else None)
 
-    def _one(self, connection: SimpleLDAPObject, wanted: str) -> Entry | None:
-        person = self._one_person(connection, wanted)
+    def _entry_if_any(self, connection: SimpleLDAPObject, person: Found | None) -> Entry | None:
         return None if person is None else self._entry(connection, person)
 
     def _entry(self, connection: SimpleLDAPObject, person: Found) -> Entry:
@@ -203,9 +222,6 @@ class Directory:
         return bool(self.config.disabled_filter) and bool(search(connection, [person.dn], self.config.disabled_filter, ("1.1",), scope=ldap.SCOPE_BASE))
 
     # -- the rest ------------------------------------------------------------------------------
-
-    def _found(self, wanted: str) -> Entry | None:
-        return self._ask_as_portal(lambda connection: self._one(connection, wanted))
 
     def _ask_as_portal(self, question: Callable[[SimpleLDAPObject], Answer]) -> Answer:
         def asked(connection: SimpleLDAPObject) -> Answer:

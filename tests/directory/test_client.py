@@ -51,6 +51,15 @@ def test_an_address_of_two_people_is_nobodys(directory):
     assert directory.holds("lab@uni.test")
 
 
+def test_nobody_takes_a_name_by_writing_it_into_an_attribute_of_their_own(slapd):
+    directory = Directory(config_for(slapd))
+    slapd.change(slapd.dns["bob"], mail="alice")
+    slapd.change(slapd.dns["carol"], mail="Alice")
+    assert sign_in(directory, "alice").name == directory.find("ALICE").name == "alice"
+    assert sign_in(directory, "alice", "bob") is None and sign_in(directory, "bob").name == "bob"
+    assert "uid=alice" in next(step.found for step in directory.explain("alice") if step.did == "Take the one with this name")
+
+
 @pytest.mark.parametrize("uid", ["suspended", "barred", "locked"])
 def test_who_is_disabled_does_not_sign_in_and_is_still_known(directory, uid):
     assert sign_in(directory, uid) is None
