@@ -13,6 +13,7 @@ from allauth.account.models import EmailAddress
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.directory.config import DirectoryConfig
@@ -236,6 +237,6 @@ def _is_of_another(person: int | None, email: str, *, verified: bool) -> bool:
     """Somebody else has shown that the address is theirs, or staff gave it to them. What somebody merely typed when
     they signed up stands in the way of nobody but another claim."""
     others = EmailAddress.objects.exclude(user_id=person or 0).filter(email__iexact=email)
-    claimed = others.values("user")
-    given_by_staff = User.objects.exclude(pk=person or 0).filter(email__iexact=email).exclude(pk__in=claimed)
+    merely_claimed = Q(pk__in=others.values("user")) & ~Q(email_given__iexact=email)
+    given_by_staff = User.objects.exclude(pk=person or 0).filter(email__iexact=email).exclude(merely_claimed)
     return (others.filter(verified=True) if verified else others).exists() or given_by_staff.exists()

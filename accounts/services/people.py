@@ -94,7 +94,7 @@ def make(users: Collection[User], *, acting_user: User) -> int:
     names and addresses are free."""
     for user in users:
         user.set_unusable_password()
-        user.is_staff = user.role == Role.STAFF
+        user.is_staff, user.email_given = user.role == Role.STAFF, user.email
     with transaction.atomic():
         User.objects.bulk_create(users)
         EmailAddress.objects.bulk_create(EmailAddress(user=user, email=user.email.lower(), primary=True) for user in users if user.email)
@@ -139,7 +139,7 @@ def set_address(user: User, email: str, *, acting_user: User) -> None:
         EmailAddress.objects.filter(user=user, primary=True).update(primary=False)
         if email:
             EmailAddress.objects.update_or_create(user=user, email=email, defaults={"primary": True})
-        _write(user, email=email)
+        _write(user, email=email, email_given=email)
         letters.tell_of_address(user, before=before)
         audit.record("user.address", acting_user=acting_user, target=user, before=before, email=email)
 

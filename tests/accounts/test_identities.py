@@ -7,7 +7,7 @@ from allauth.account.models import EmailAddress
 from django.db import connection, connections, transaction
 
 from accounts.models import DIRECTORY, AuditEntry, Identity, Role, User
-from accounts.services import identities, roles
+from accounts.services import identities, people, roles
 from accounts.services.identities import settle
 from accounts.signals import groups_read
 from tests.factories import make_user
@@ -47,16 +47,21 @@ def test_neither_a_name_nor_an_address_leads_to_an_account_that_is_there():
     assert addresses(bob) == {("bob@uni.test", True, True)}, "what is merely claimed keeps nobody from their own address"
 
 
-@pytest.mark.parametrize("held", ["confirmed", "given by staff"])
+@pytest.mark.parametrize("held", ["confirmed", "given by staff", "given anew by staff", "on the command line"])
 def test_an_address_that_is_somebody_elses_is_not_taken(held):
-    root = make_user("root", email="boss@uni.test")
+    """Whether they have been there to confirm it or not."""
+    sam, root = make_user(role=Role.STAFF), make_user("root", email="" if "given" in held else "boss@uni.test")
     if held == "given by staff":
-        EmailAddress.objects.all().delete()
+        root = User(username="boss", email="Boss@Uni.test")
+        people.make([root], acting_user=sam)
+    elif held == "given anew by staff":
+        people.set_address(root, "boss@uni.test", acting_user=sam)
+    elif held == "on the command line":
+        EmailAddress.objects.filter(user=root).delete()
     for _ in range(2):
         bob = come(email="boss@uni.test")
     assert bob != root and bob.email == "" and not addresses(bob)
-    entry = AuditEntry.objects.get(action="user.address")
-    assert entry.outcome == "taken" and entry.data["email"] == "boss@uni.test"
+    assert AuditEntry.objects.get(action="user.address", outcome="taken").data["email"] == "boss@uni.test"
 
 
 def test_a_claimed_address_is_not_a_confirmed_one():
