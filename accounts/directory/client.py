@@ -72,12 +72,14 @@ class Directory:
         wanted = all_of(self.config.user_filter, equals(self.config.attributes.uid, value))
         return self._ask_as_portal(lambda connection: self._one(connection, wanted))
 
-    def holds(self, name: str) -> bool:
-        """Whether this is a name or an address of anybody or anything below the bases of people, who may sign in or not."""
-        if not _can_be_name(name):
+    def holds(self, *names: str) -> bool:
+        """Whether one of these is a name or an address of anybody or anything below the bases of people, who may sign in
+        or not."""
+        possible = [name.strip() for name in names if _can_be_name(name)]
+        if not possible:
             return False
         attributes = {self.config.attributes.name, self.config.attributes.email, *self.config.attributes.logins}
-        wanted = any_of(equals(attribute, name.strip()) for attribute in sorted(attributes))
+        wanted = any_of(equals(attribute, name) for attribute in sorted(attributes) for name in possible)
 
         def held(connection: SimpleLDAPObject) -> bool:
             try:

@@ -4,6 +4,7 @@ Nothing of LDAP is imported before a directory is asked: where none is configure
 """
 
 import logging
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -58,6 +59,12 @@ def holds_name(name: str) -> bool:
     except DirectoryError as error:
         log.warning("the directory does not say whether it has the name of a sign-up: %s", error.detail)
         return False
+
+
+def holds_any(names: Collection[str]) -> bool:
+    """Whether the directory has one of these names or addresses. Raises DirectoryError within the time of its settings."""
+    directory = client()
+    return directory is not None and directory.holds(*names)
 
 
 def holds_address(email: str, *, of: User | None = None) -> bool:

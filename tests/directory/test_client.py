@@ -51,6 +51,12 @@ def test_an_address_of_two_people_is_nobodys(directory):
     assert directory.holds("lab@uni.test")
 
 
+def test_of_many_names_it_is_asked_at_once_whether_it_has_one(directory):
+    free = [f"free{number}" for number in range(100)]
+    assert not directory.holds(*free, "*", "") and not directory.holds()
+    assert directory.holds(*free, "ALICE@uni.test") and directory.holds("alice", *free)
+
+
 def test_nobody_takes_a_name_by_writing_it_into_an_attribute_of_their_own(slapd):
     directory = Directory(config_for(slapd))
     slapd.change(slapd.dns["bob"], mail="alice")
