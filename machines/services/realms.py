@@ -42,14 +42,17 @@ def sign_in(typed: str, password: str) -> User | None:
     answers in time, or the person was deactivated. Raises Refused where the account wants more than a password, or the
     cluster of somebody who was here before does not answer: nobody becomes another person because of that."""
     userid = typed.strip()
-    if userid.count("@") != 1 or len(userid) > LONGEST_NAME or not password or User.objects.filter(email__iexact=userid).exists():
-        return None  # whoever has that e-mail address here mistyped a password that is none of a cluster's business
+    if userid.count("@") != 1 or len(userid) > LONGEST_NAME or not password:
+        return None
     end = time.monotonic() + BUDGET_SECONDS
     known = set(RealmIdentity.objects.filter(userid=userid).values_list("cluster", flat=True))
     theirs: list[Cluster] = []
     others: list[Cluster] = []
     for cluster in offered():
-        (theirs if cluster.pk in known else others).append(cluster)
+        if cluster.pk in known:
+            theirs.append(cluster)
+        elif _may_have(cluster, userid.partition("@")[2]):
+            others.append(cluster)
     found = _ask(theirs, userid, password, end, wait_for_each=True) or _ask(others, userid, password, end)
     if found is None:
         return None
@@ -59,6 +62,16 @@ def sign_in(typed: str, password: str) -> User | None:
         return None
     _settle_role(user, cluster, str(answer["user"]), answer["groups"])
     return user
+
+
+def _may_have(cluster: Cluster, realm: str) -> bool:
+    """Whether the password of a name in this realm is the cluster's business. With a dot it is most likely of an e-mail
+    address, whoever has that: such a realm is known by somebody of it whom the settings of the cluster name, or who was
+    here. Nothing of this depends on who has an account here: the time of an answer does not tell."""
+    if "." not in realm:
+        return True
+    named = (str(cluster.config.get("user", "")), *map(str, cluster.config.get("admin_users") or ()))
+    return any(name.partition("@")[2] == realm for name in named) or RealmIdentity.objects.filter(cluster=cluster, userid__endswith=f"@{realm}").exists()
 
 
 def _ask(clusters: list[Cluster], userid: str, password: str, end: float, *, wait_for_each: bool = False) -> tuple[Cluster, dict[str, Any]] | None:

@@ -186,10 +186,23 @@ def test_no_second_password_outlives_the_account(cluster):
     assert not User.objects.get().has_usable_password()
 
 
-def test_whoever_has_the_e_mail_address_here_is_not_asked_for_there(cluster, pve):
+def test_no_e_mail_address_is_asked_for_there_whoever_has_it(cluster, pve):
     make_user("carol", email="carol@uni.test")
     pve.control.reset_calls()
-    assert signed_in("carol@uni.test", "mistyped") is None and not pve.control.calls()
+    assert signed_in("carol@uni.test", "mistyped") is None and signed_in("nobody@uni.test", "mistyped") is None
+    assert not pve.control.calls()
+
+
+def test_a_realm_that_reads_like_a_domain_is_asked_for_where_the_cluster_is_known_to_have_it(cluster, pve):
+    make_user("carol", email="carol@uni.test")
+    Cluster.objects.update(config=with_login(pve, admin_users=["root@uni.test"]))
+    for name in ("carol@uni.test", "nobody@uni.test"):
+        pve.control.reset_calls()
+        assert signed_in(name, "mistyped") is None and pve.control.calls(), name
+    Cluster.objects.update(config=with_login(pve))
+    RealmIdentity.objects.create(user=make_user("dan"), cluster=cluster, userid="dan@uni.test")
+    pve.control.reset_calls()
+    assert signed_in("eve@uni.test", "mistyped") is None and pve.control.calls()
 
 
 def test_a_second_factor_is_told(cluster, pve):
