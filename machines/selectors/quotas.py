@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from django.db.models import Count, Q, Sum
+from django.db.models import FilteredRelation, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.models import RolePolicy, User
-from machines.lifecycle import State
-from machines.models import Machine
+from machines.lifecycle import Kind, State
+from machines.models import ACTIVE, Machine
 from machines.selectors.display import memory
 
 # Apps above add which machines count against nobody: those that a class shares out.
@@ -75,11 +75,20 @@ def counted(user: User) -> Q:
     return found
 
 
-def quota_of(user: User) -> Quota:
-    """Two queries; one where the person has all limits of their own."""
-    used = Machine.objects.filter(counted(user)).order_by().aggregate(machines=Count("pk"), cores=Sum("cores"), memory_mib=Sum("memory_mib"))
+def counted_sizes(user: User) -> dict[int, tuple[int, int]]:
+    """Cores and MiB of memory of each machine that counts, by its number. One that is about to grow has what it asked for:
+    the work is done later, and what is left until then is nobody else's."""
+    resizing = FilteredRelation("operations", condition=Q(operations__kind=Kind.RESIZE, operations__state__in=ACTIVE))  # at most one
+    rows = Machine.objects.filter(counted(user)).annotate(resizing=resizing).order_by().values_list("pk", "cores", "memory_mib", "resizing__params")
+    return {pk: (max(cores, (asked or {}).get("cores", 0)), max(memory_mib, (asked or {}).get("memory_mib", 0))) for pk, cores, memory_mib, asked in rows}
+
+
+def quota_of(user: User, sizes: dict[int, tuple[int, int]] | None = None) -> Quota:
+    """Two queries; one where the person has all limits of their own, and one less where the caller has read `sizes`."""
+    sizes = counted_sizes(user) if sizes is None else sizes
+    used = {"machines": len(sizes), "cores": sum(cores for cores, _memory in sizes.values()), "memory_mib": sum(memory for _cores, memory in sizes.values())}
     limits = {what: getattr(user, f"max_{what}") for what in used}
     if None in limits.values():
         rules = RolePolicy.objects.filter(role=user.role).first() or RolePolicy()
         limits = {what: getattr(rules, f"max_{what}") if limit is None else limit for what, limit in limits.items()}
-    return Quota(**{what: Share(what, used[what] or 0, limits[what]) for what in used})
+    return Quota(**{what: Share(what, used[what], limits[what]) for what in used})

@@ -4,7 +4,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from machines.models import Machine
-from machines.selectors.quotas import counted, quota_of
+from machines.selectors.quotas import Quota, counted_sizes, quota_of
 
 from .refusal import Refused
 
@@ -17,7 +17,23 @@ def hold(user: User) -> User:
 
 def check(user: User, *, acting_user: User, machines: int = 1, cores: int, memory_mib: int) -> None:
     """Raise Refused where so much more than `user`, whom the caller holds, has now is beyond a limit of theirs."""
-    quota = quota_of(user)
+    _check(quota_of(user), user, acting_user=acting_user, machines=machines, cores=cores, memory_mib=memory_mib)
+
+
+def check_growth(machine: Machine, *, acting_user: User | None, cores: int, memory_mib: int) -> None:
+    """The same for a machine that gets another size; what becomes smaller is never refused. Holds the owner, so call it
+    before the machine is locked."""
+    if machine.owner is None or acting_user is None:
+        return
+    owner = hold(machine.owner)
+    sizes = counted_sizes(owner)
+    if machine.pk not in sizes:
+        return
+    has_cores, has_memory_mib = sizes[machine.pk]
+    _check(quota_of(owner, sizes), owner, acting_user=acting_user, machines=0, cores=cores - has_cores, memory_mib=memory_mib - has_memory_mib)
+
+
+def _check(quota: Quota, user: User, *, acting_user: User, machines: int, cores: int, memory_mib: int) -> None:
     over = quota.exceeded_by(machines=machines, cores=cores, memory_mib=memory_mib)
     if not over:
         return
@@ -29,12 +45,3 @@ def check(user: User, *, acting_user: User, machines: int = 1, cores: int, memor
     else:
         message = _("This is more than you may have: you use %(have)s. Choose a smaller size, or ask staff for a higher limit.")
     raise Refused(message % {"person": user, "have": have}, code="quota")
-
-
-def check_growth(machine: Machine, *, acting_user: User | None, cores: int, memory_mib: int) -> None:
-    """The same for a machine that gets another size; what becomes smaller is never refused. Holds the owner, so call it
-    before the machine is locked."""
-    owner = machine.owner
-    if owner is None or acting_user is None or not Machine.objects.filter(counted(owner), pk=machine.pk).exists():
-        return
-    check(hold(owner), acting_user=acting_user, machines=0, cores=cores - machine.cores, memory_mib=memory_mib - machine.memory_mib)

@@ -109,6 +109,35 @@ def test_a_machine_grows_within_the_limit(ada, silver):
     assert requests.resize(machine, acting_user=sam, cores=1, memory_mib=4096)
 
 
+def test_what_is_about_to_grow_counts_already(ada, silver):
+    sam = make_user("sam", role="staff")
+    one, other = (make_machine(owner=ada, cores=1, memory_mib=512) for _ in range(2))
+    growing = requests.resize(one, acting_user=sam, cores=3, memory_mib=512)
+    assert figures(ada)[1] == "4 of 4 cores"
+    assert "4 of 4 cores are used" in refusal(requests.resize, other, acting_user=sam, cores=3, memory_mib=512).message
+    assert requests.resize(one, acting_user=sam, cores=3, memory_mib=512) == growing  # asked twice, it is one
+    requests.cancel(growing, acting_user=sam)
+    assert requests.resize(other, acting_user=sam, cores=3, memory_mib=512)
+
+
+def test_nothing_is_approved_for_what_is_about_to_be_used(silver):
+    sam, eve = make_user("sam", role="staff"), make_user("eve", max_cores=4)
+    requests.resize(make_machine(owner=eve, cores=1), acting_user=sam, cores=3, memory_mib=512)
+    assert refusal(approvals.approve, make_request(eve, tier=silver), acting_user=sam)
+
+
+def test_what_is_about_to_shrink_counts_until_it_has(ada):
+    requests.resize(make_machine(owner=ada, cores=3), acting_user=make_user(role="staff"), cores=1, memory_mib=512)
+    assert figures(ada)[1] == "3 of 4 cores"
+
+
+def test_what_is_used_is_read_at_once(ada, django_assert_num_queries):
+    for _ in range(3):
+        requests.resize(make_machine(owner=ada), acting_user=None, cores=2, memory_mib=512)
+    with django_assert_num_queries(2):
+        assert figures(ada)[1] == "6 of 4 cores"
+
+
 def test_a_machine_of_a_class_grows_as_its_class_needs(ada):
     lab_class = make_class()
     make_place(lab_class)
