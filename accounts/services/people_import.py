@@ -1,8 +1,9 @@
 """Many people at once, from a list: judged line by line without writing, then taken in whole or not at all."""
 
 import csv
+import time
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -15,12 +16,15 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext as _
 
+from accounts.directory.types import DirectoryError
 from accounts.models import Identity, Role, User
 
 from . import audit, directory, people
 
 MOST_LINES = 5000
 MOST_WITH_DIRECTORY = 500  # new people: the directory is asked about each
+_ASKED_AT_ONCE = 25
+_PATIENCE = 20.0  # seconds for all questions to the directory: somebody waits for the page
 NEEDED, COLUMNS = ("username", "email"), ("username", "email", "first_name", "last_name", "role", "class")
 _LONGEST = {"username": 150, "email": 254, "first_name": 150, "last_name": 150, "role": 10, "class": 100}
 _AT_ONCE = 500  # names in one query
@@ -182,6 +186,8 @@ def _judge_against_those_here(lines: Sequence[Line]) -> None:
     here = {user.username.lower(): user for user in _in_portions(User.objects.all(), "username", [line.values["username"] for line in good])}
     addresses = taken_addresses([line.values["email"] for line in good])
     elsewhere = {identity.name.lower() for identity in _in_portions(Identity.objects.all(), "name", [line.values["username"] for line in good])}
+    claimed = _in_portions(EmailAddress.objects.filter(verified=False, user__identities=None), "email", [line.values["email"] for line in good])
+    claims = {(row.user_id, row.email.lower()) for row in claimed}
     for line in good:
         username, email = line.values["username"].lower(), line.values["email"]
         line.person = here.get(username)
@@ -191,6 +197,8 @@ def _judge_against_those_here(lines: Sequence[Line]) -> None:
                 line.person = None
             elif not line.person.is_active:
                 line.problems.append(_("This account is closed."))
+            elif (line.person.pk, email) in claims and line.person.email_given.lower() != email:  # anybody may have typed it
+                line.problems.append(_("Somebody signed up with this name and never confirmed the address. Confirm it on their page, or remove the account."))
         elif username in elsewhere:
             line.problems.append(_("This is the name of somebody who signs in with an account of another system."))
         elif email in addresses:
@@ -200,15 +208,33 @@ def _judge_against_those_here(lines: Sequence[Line]) -> None:
 def _ask_directory(lines: Sequence[Line]) -> None:
     """What is in the university directory is left to it. Never inside a transaction: it may take its time."""
     new = [line for line in lines if line.is_new]
-    if directory.client() is not None and len(new) > MOST_WITH_DIRECTORY:
+    if directory.client() is None:
+        return
+    if len(new) > MOST_WITH_DIRECTORY:
         most = {"most": MOST_WITH_DIRECTORY}
         raise ImportRefused(_("The university directory is asked about each new name: take in at most %(most)d new people at once.") % most)
-    for line in new:
-        try:
-            if directory.holds_name(line.values["username"]) or directory.holds_address(line.values["email"]):
+    end = time.monotonic() + _PATIENCE
+    try:
+        for start in range(0, len(new), _ASKED_AT_ONCE):
+            for line in _held(new[start : start + _ASKED_AT_ONCE], end):
                 line.problems.append(_("The university directory has this name or address: whoever it is signs in with it."))
-        except directory.AddressUnclear:
-            line.problems.append(_("The university directory does not say at the moment whether it has this address."))
+    except DirectoryError as error:
+        raise ImportRefused(_("The university directory does not answer, so nobody can be looked up in it. Try again in a few minutes.")) from error
+
+
+def _held(lines: Sequence[Line], end: float) -> Iterator[Line]:
+    """Those whose name or address the directory has. It has none of a good list, which is one question; otherwise the
+    list is halved until it is known whose. Raises DirectoryError, and ImportRefused where it is not done at `end`."""
+    if time.monotonic() > end:
+        raise ImportRefused(_("The university directory takes too long to answer. Take in fewer people at once."))
+    if not directory.holds_any([line.values[name] for line in lines for name in NEEDED]):
+        return
+    if len(lines) == 1:
+        yield lines[0]
+        return
+    half = len(lines) // 2
+    yield from _held(lines[:half], end)
+    yield from _held(lines[half:], end)
 
 
 def _judge_classes(lines: Sequence[Line]) -> None:

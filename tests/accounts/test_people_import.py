@@ -1,5 +1,7 @@
 """A list of people: judged line by line, taken in whole or not at all, and the same again when repeated."""
 
+import time
+
 import pytest
 from allauth.account.models import EmailAddress
 from django.core import mail
@@ -12,7 +14,9 @@ from accounts.services import directory, letters, people_import
 from accounts.services.people_import import ImportRefused, judge, take_in
 from classes.models import Enrolment
 from tests.classes.rows import add_machines, enrol, make_class
+from tests.directory.config import config_for
 from tests.factories import make_user
+from tests.slapd import black_hole
 
 pytestmark = pytest.mark.django_db
 
@@ -144,14 +148,36 @@ def test_what_somebody_has_is_not_given_again(sam):
     }
 
 
+@pytest.mark.parametrize("verified", [False, True])
+def test_who_never_confirmed_the_address_is_not_taken_for_the_person(sam, verified):
+    """Anybody can sign up as bob with Bob's address, and wait for the list with Bob in it."""
+    lab_class = make_class("Web basics")
+    add_machines(lab_class, 1)
+    bob = make_user("bob")
+    EmailAddress.objects.filter(user=bob).update(verified=verified)
+    text = f"username,email,class\nbob,bob@uni.test,{lab_class.slug}\n"
+    if verified:
+        assert take_in(text, acting_user=sam).enrolled == 1
+    else:
+        assert "never confirmed the address" in problems(text, sam)[2]
+        Identity.objects.create(user=bob, source=DIRECTORY, uid="1", name="bob")
+        assert not problems(text, sam), "who has come from another system is known"
+
+
+def has_people(monkeypatch, *names: str) -> list[int]:
+    """A directory with these names and addresses alone; returns of how many it was asked each time."""
+    asked = []
+    monkeypatch.setattr(directory, "client", object)
+    monkeypatch.setattr(directory, "holds_any", lambda some: asked.append(len(some)) or bool({*some} & {*names}))
+    return asked
+
+
 def test_names_of_the_directory_are_left_to_it(sam, monkeypatch):
-    monkeypatch.setattr(directory, "holds_name", lambda name: name == "turing")
-    monkeypatch.setattr(directory, "holds_address", lambda email: email == "ada@uni.test")
+    has_people(monkeypatch, "turing", "ada@uni.test")
     told = problems("username,email\nturing,x@uni.test\nada,ada@uni.test\ngrace,grace@uni.test\n", sam)
     assert list(told) == [2, 3] and "university directory has this name" in told[2]
     with pytest.raises(ImportRefused, match="in these lines: 2"):
         take_in("username,email\nturing,x@uni.test\n", acting_user=sam)
-    monkeypatch.setattr(directory, "client", object)
     monkeypatch.setattr(people_import, "MOST_WITH_DIRECTORY", 1)
     with pytest.raises(ImportRefused, match="at most 1 new people at once"):
         judge("username,email\na,a@uni.test\nb,b@uni.test\n", acting_user=sam)
@@ -159,10 +185,35 @@ def test_names_of_the_directory_are_left_to_it(sam, monkeypatch):
 
 def test_the_directory_is_asked_while_nothing_is_locked(sam, monkeypatch):
     inside = []
-    monkeypatch.setattr(directory, "holds_name", lambda name: inside.append(len(connection.savepoint_ids)))
+    monkeypatch.setattr(directory, "client", object)
+    monkeypatch.setattr(directory, "holds_any", lambda names: inside.append(len(connection.savepoint_ids)))
     before = len(connection.savepoint_ids)
     take_in(GOOD, acting_user=sam)
-    assert inside == [before, before]
+    assert inside == [before], "once, for all"
+
+
+def test_who_is_in_the_directory_is_found_among_many(sam, monkeypatch):
+    asked = has_people(monkeypatch, "student7", "student399@uni.test")
+    rows = "".join(f"student{n},student{n}@uni.test\n" for n in range(400))
+    assert list(problems(f"username,email\n{rows}", sam)) == [9, 401]
+    assert len(asked) < 40
+
+
+def test_a_directory_that_hangs_costs_its_time_once(sam, settings):
+    rows = "".join(f"student{n},student{n}@uni.test\n" for n in range(100))
+    with black_hole() as hole:
+        settings.DIRECTORY = config_for(None, hole, timeout=0.5)
+        began = time.monotonic()
+        with pytest.raises(ImportRefused, match="does not answer"):
+            judge(f"username,email\n{rows}", acting_user=sam)
+    assert time.monotonic() - began < 3
+
+
+def test_a_directory_that_is_slow_does_not_hold_the_page_up_without_end(sam, monkeypatch):
+    has_people(monkeypatch, "ada")
+    monkeypatch.setattr(people_import, "_PATIENCE", 0)
+    with pytest.raises(ImportRefused, match="takes too long"):
+        judge(GOOD, acting_user=sam)
 
 
 def test_only_superusers_take_in_staff(root):
