@@ -10,13 +10,16 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         from allauth.account import signals as account
         from allauth.mfa import signals as mfa
+        from allauth.usersessions import signals as usersessions
         from django.contrib.auth.signals import user_logged_out, user_login_failed
 
         from . import checks  # noqa: F401 - registers itself
-        from .services import coming_and_going, letters, second_factors
+        from .services import coming_and_going, letters, second_factors, signing_in
 
         user_logged_out.connect(coming_and_going.on_signed_out)
         user_login_failed.connect(coming_and_going.on_sign_in_failed)
+        account.user_logged_in.disconnect(usersessions.on_user_logged_in)
+        account.user_logged_in.connect(signing_in.on_signed_in)
         account.password_changed.connect(coming_and_going.on_password_changed)
         account.password_set.connect(coming_and_going.on_password_set)
         account.password_reset.connect(coming_and_going.on_password_reset)

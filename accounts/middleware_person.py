@@ -41,7 +41,7 @@ class LastSeen:
         key = request.session.session_key
         if request.user.is_authenticated and key and cache.add(_name(key), True, SEEN_EVERY):
             seen = {"last_seen_at": timezone.now(), "ip": address_of(request), "user_agent": _user_agent(request)}
-            if not UserSession.objects.filter(session_key=key).update(**seen):  # signed in before rows were kept
+            if not UserSession.objects.filter(session_key=key).update(**seen):  # they came in by another way than allauth's
                 UserSession.objects.get_or_create(session_key=key, defaults={"user": request.user, **seen})
         return self.get_response(request)
 

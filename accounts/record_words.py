@@ -58,6 +58,7 @@ _SENTENCES: dict[str, Promise | str] = {
     "second_factor.wrong_code": gettext_lazy("A wrong second factor of %(what)s was refused"),
     "session.end": gettext_lazy("%(who)s signed out a device of %(what)s"),
     "session.end_all": gettext_lazy("%(who)s signed out all devices of %(what)s"),
+    "session.end_oldest": gettext_lazy("%(who)s was signed out where they were seen longest ago"),
     "ssh_key.add": gettext_lazy("%(who)s added the SSH key %(what)s"),
     "ssh_key.remove": gettext_lazy("%(who)s removed the SSH key %(what)s"),
     "identity.linked": gettext_lazy("%(who)s connected an account of another system"),

@@ -9,6 +9,7 @@ from allauth.usersessions.models import UserSession
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext as _
@@ -16,6 +17,8 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 
 from . import audit
+
+MOST = 50  # browsers in which one person is signed in; signing in anywhere takes no more than a few queries
 
 # The first that fits names it: those built on another one's engine come before that one.
 _BROWSERS = (
@@ -51,7 +54,7 @@ def device(user_agent: str) -> str:
 
 def of_person(user: User, *, this: str | None = None) -> list[SignedIn]:
     """Where `user` is signed in, the browser with the session key `this` first, then the one seen last. Two queries."""
-    rows = {row.session_key: row for row in UserSession.objects.filter(user=user)}
+    rows = {row.session_key: row for row in _newest_first(user)[:MOST]}
     found = [
         SignedIn(row.pk, device(row.user_agent), row.ip, row.created_at, row.last_seen_at, is_this=row.session_key == this)
         for row in map(rows.__getitem__, _living(user, rows.keys()))
@@ -77,6 +80,18 @@ def end_all(user: User, *, acting_user: User | None, but: str | None = None) -> 
         ended = _end(UserSession.objects.filter(user=user).exclude(session_key=but or ""))
         audit.record("session.end_all", acting_user=acting_user, target=user, count=ended)
     return ended
+
+
+def end_oldest(user: User) -> None:
+    """Sign `user` out where they were seen longest ago, so that MOST are left."""
+    with transaction.atomic():
+        if ended := _end(_newest_first(user)[MOST:]):
+            audit.record("session.end_oldest", acting_user=user, target=user, count=ended)
+
+
+def _newest_first(user: User) -> QuerySet[UserSession]:
+    rows: QuerySet[UserSession] = UserSession.objects.filter(user=user).order_by("-last_seen_at", "-pk")
+    return rows
 
 
 def _end(rows: Iterable[UserSession]) -> int:

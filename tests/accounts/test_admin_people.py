@@ -280,8 +280,8 @@ def test_what_staff_closed_no_sync_opens(sam, ada):
 def test_reset_tokens_and_sessions(admin, ada):
     Authenticator.objects.create(user=ada, type="totp", data={})
     tokens.make(ada, name="laptop", scopes=[], expires_at=timezone.now() + timedelta(days=1))
-    assert "no second factor any more" in told(admin.post(button(ada, "reset-second-factor"), follow=True))
     assert "1 API token is revoked" in told(admin.post(button(ada, "revoke-tokens"), follow=True))
+    assert "no second factor any more" in told(admin.post(button(ada, "reset-second-factor"), follow=True))
     assert "signed out" in told(admin.post(button(ada, "sign-out"), follow=True))
     assert not Authenticator.objects.filter(user=ada).exists()
 

@@ -1,9 +1,14 @@
 """Where people are signed in, and how that ends."""
 
 from datetime import timedelta
+from importlib import import_module
 
 import pytest
 from allauth.usersessions.models import UserSession
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
 from django.db import connection
@@ -14,7 +19,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from accounts.presence import Visit, over
-from accounts.services import sessions
+from accounts.services import sessions, signing_in
 from tests.factories import PASSWORD, make_user
 
 pytestmark = pytest.mark.django_db
@@ -140,11 +145,17 @@ def test_when_a_browser_was_last_seen_is_written_now_and_then(ada):
     assert row.get().last_seen_at == first.last_seen_at
 
 
-def test_who_was_signed_in_before_rows_were_kept_is_listed_from_the_next_page_on(ada):
-    here = browser(ada)
-    UserSession.objects.all().delete()
+def test_who_came_in_by_another_way_is_listed_too(ada):
+    here = Client()
+    here.force_login(ada)
     cache.clear()
     assert "This browser" in here.get(reverse(PAGE)).content.decode()
+
+
+def test_the_update_ends_sessions_of_before(ada):
+    here = browser(ada)
+    import_module("accounts.migrations.0011_everybody_signs_in_once_more").end_sessions(apps, None)
+    assert not is_in(here) and not UserSession.objects.exists()
 
 
 def test_the_list_costs_the_same_however_long_it_is(ada):
@@ -156,3 +167,48 @@ def test_the_list_costs_the_same_however_long_it_is(ada):
     with CaptureQueriesContext(connection) as many:
         is_in(here)
     assert len(many) == len(few)
+
+
+def many(user, count, **session):
+    """As many browsers in which the person is signed in, the first of them seen last."""
+    data = {SESSION_KEY: str(user.pk), BACKEND_SESSION_KEY: settings.AUTHENTICATION_BACKENDS[0], HASH_SESSION_KEY: user.get_session_auth_hash()}
+    data, now = SessionStore().encode(data), timezone.now()
+    keys = [f"{user.username}{number:030}" for number in range(count)]
+    Session.objects.bulk_create([Session(session_key=key, session_data=data, expire_date=session.get("expires", now + timedelta(days=9))) for key in keys])
+    UserSession.objects.bulk_create(
+        UserSession(user=user, session_key=key, ip="192.0.2.1", user_agent=FIREFOX, last_seen_at=now - timedelta(hours=number + 1))
+        for number, key in enumerate(keys)
+    )
+    return keys
+
+
+def test_signing_in_costs_the_same_wherever_else_one_is_and_ends_the_oldest(ada):
+    browser(ada)
+    with CaptureQueriesContext(connection) as few:
+        browser(ada)
+    bob, cyd = make_user("bob"), make_user("cyd")
+    with CaptureQueriesContext(connection) as alone:
+        browser(cyd)
+    keys = many(bob, 300)
+    with CaptureQueriesContext(connection) as crowded:
+        here = browser(bob)
+    assert len(alone) <= len(few) and len(crowded) <= len(few) + 6, "those that end and record"
+    left = set(Session.objects.filter(session_key__in=keys).values_list("session_key", flat=True))
+    assert left == set(keys[: sessions.MOST - 1]) and is_in(here)
+    assert UserSession.objects.filter(user=bob).count() == len(sessions.of_person(bob)) == sessions.MOST
+    entry = AuditEntry.objects.get(action="session.end_oldest")
+    assert (entry.object_name, entry.data) == ("bob", {"count": 251})
+
+
+def test_the_page_shows_no_more_than_a_person_may_have(ada):
+    here = browser(ada)
+    many(ada, 80)
+    assert len(here.get(reverse(PAGE)).context["sessions"]) == sessions.MOST
+
+
+def test_where_somebody_was_signed_in_is_forgotten_with_the_session(ada, monkeypatch):
+    monkeypatch.setattr(signing_in, "_AT_ONCE", 2)
+    here = browser(ada)
+    many(make_user("bob"), 5, expires=timezone.now())
+    signing_in.forget_expired()
+    assert UserSession.objects.get().session_key == here.session.session_key == Session.objects.get().session_key
