@@ -8,6 +8,7 @@ from allauth.mfa.models import Authenticator
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -22,7 +23,7 @@ from django.utils.translation import ngettext
 
 from . import mail, viewing, ways_in
 from .admin_people_verbs import VERBS, offered
-from .forms_people import NewPersonForm, PeopleConfirmed, PeopleFile, PersonForm, RoleChoice, RolePolicyForm
+from .forms_people import NewPersonForm, PeopleConfirmed, PeopleFile, PersonForm, RoleChoice, RolePolicyForm, ask_directory
 from .http import person
 from .models import DIRECTORY, Identity, Role, RolePolicy, User
 from .policies import FACTORS, needs_second_factor
@@ -129,7 +130,7 @@ class PeopleAdmin(UserAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]  # as UserAdmin has it
         form = super().get_form(request, obj, **kwargs)
-        return type(form.__name__, (form,), {"acting_user": request.user})
+        return type(form.__name__, (form,), {"acting_user": request.user, "directory_says": getattr(request, "directory_says", {})})
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """What another system says of somebody is not ours to change, and only superusers make superusers."""
@@ -176,6 +177,8 @@ class PeopleAdmin(UserAdmin):
         user = User.objects.get(pk=obj.pk)
         changed = set(form.changed_data) & set(told)
         with transaction.atomic():
+            if changed & {"role", "is_superuser"}:
+                roles.hold_staff()  # before this person: two who change each other would wait for each other
             if names := changed & {"first_name", "last_name", "keyboard"}:
                 people.change(user, acting_user=acting_user, **{name: told[name] for name in names})
             if limits := changed & set(people.LIMITS):
@@ -194,7 +197,15 @@ class PeopleAdmin(UserAdmin):
     def _no_mail() -> Any:
         return _("This portal sends no mail, so nobody can choose a password by one. Set one on the person's page, or set EMAIL_URL.")
 
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Not as UserAdmin has it, which begins a transaction before `changeform_view` does."""
+        return self.changeform_view(request, None, form_url, extra_context)
+
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """The directory is asked before the transaction: who waits for it must not keep others from writing."""
+        about = None if object_id is None else self.get_object(request, unquote(object_id))
+        if request.method == "POST" and (about is None) == (object_id is None):
+            request.directory_says = ask_directory(request.POST, about=about)  # type: ignore[attr-defined]
         try:
             response: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
         except _REFUSALS as refusal:  # it was allowed when the form was judged
@@ -330,15 +341,22 @@ class PeopleAdmin(UserAdmin):
         return self._ask(request, chosen, "deactivate_many", _("Close accounts"), means=means, dangerous=True)
 
     def _ask(self, request: HttpRequest, chosen: QuerySet[User], action: str, title: Any, **context: Any) -> HttpResponse:
-        found = list(chosen.order_by("username")[: _MOST_AT_ONCE + 1])
-        if len(found) > _MOST_AT_ONCE:
-            self.message_user(request, _("Choose at most %(most)d people at once.") % {"most": _MOST_AT_ONCE}, messages.WARNING)
+        if self._too_many(request, chosen):
             return redirect(request.get_full_path())
+        found = chosen.order_by("username")
         return self._page(request, "many", title=title, people=found, action=action, checkbox=ACTION_CHECKBOX_NAME, **context)
+
+    def _too_many(self, request: HttpRequest, chosen: QuerySet[User]) -> bool:
+        too_many = chosen.count() > _MOST_AT_ONCE
+        if too_many:
+            self.message_user(request, _("Choose at most %(most)d people at once.") % {"most": _MOST_AT_ONCE}, messages.WARNING)
+        return too_many
 
     def _each(self, request: HttpRequest, chosen: QuerySet[User], do: Callable[[User], object]) -> None:
         """Each by itself: one that is refused holds up no other, and the reason is said."""
         done = 0
+        if self._too_many(request, chosen):
+            return
         for user in User.objects.filter(pk__in=chosen.values("pk")).order_by("username"):
             try:
                 if why := people.untouchable(user, acting_user=person(request)):

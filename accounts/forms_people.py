@@ -1,29 +1,49 @@
 """What staff enter about people."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from allauth.account.adapter import get_adapter
 from django import forms
+from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from .forms import KEYBOARDS, address_is_reserved, plain_name
 from .models import Role, RolePolicy, User
-from .services import people, people_import, roles
+from .services import directory, people, people_import, roles
 
 LARGEST_FILE = 1024 * 1024
+
+
+def ask_directory(typed: QueryDict, *, about: User | None) -> dict[str, Any]:
+    """What the university directory has against a name or an address that was typed, by field; `about` None: for somebody
+    new. Not from a form of the admin, which is judged inside a transaction: the directory may take its time."""
+    says: dict[str, Any] = {}
+    username, email = User.normalize_username(typed.get("username", "")).strip(), typed.get("email", "").strip().lower()
+    if about is None and username and directory.holds_name(username):
+        says["username"] = get_adapter().validation_error("username_taken")
+    if email and (about is None or email != about.email.lower()):
+        try:
+            if address_is_reserved(email):
+                says["email"] = _("The university directory has this address: whoever it is signs in with it.")
+        except forms.ValidationError as unclear:
+            says["email"] = unclear
+    return says
 
 
 class _Named(forms.ModelForm):
     first_name = forms.CharField(label=_("First name"), max_length=150, required=False, validators=[plain_name])
     last_name = forms.CharField(label=_("Last name"), max_length=150, required=False, validators=[plain_name])
-    acting_user: ClassVar[User]  # set by the admin, which makes a class of its own for each request
+    # Set by the admin, which makes a class of its own for each request: who asks, and what `ask_directory` found.
+    acting_user: ClassVar[User]
+    directory_says: ClassVar[Mapping[str, Any]]
 
     def clean_email(self) -> str:
         email: str = self.cleaned_data["email"].strip().lower()
         if email and email != self.instance.email.lower() and people_import.taken_addresses([email], but=self.instance):
             raise forms.ValidationError(_("Somebody else has this address."))
-        if email and email != self.instance.email.lower() and address_is_reserved(email):
-            raise forms.ValidationError(_("The university directory has this address: whoever it is signs in with it."))
+        if why := self.directory_says.get("email"):
+            raise forms.ValidationError(why)
         return email
 
 
@@ -39,7 +59,12 @@ class NewPersonForm(_Named):
         self.fields["email"].required = True
 
     def clean_username(self) -> str:
-        return str(get_adapter().clean_username(self.cleaned_data["username"]))
+        username = str(get_adapter().clean_username(self.cleaned_data["username"], shallow=True))
+        if User.objects.filter(username__iexact=username).exists():
+            raise get_adapter().validation_error("username_taken")
+        if why := self.directory_says.get("username"):
+            raise forms.ValidationError(why)
+        return username
 
 
 class PersonForm(_Named):

@@ -203,6 +203,28 @@ def test_an_address_of_the_directory_is_left_to_it(admin, ada, monkeypatch):
     assert again(ada).email == "ada@uni.test"
 
 
+def test_the_directory_is_asked_while_nothing_is_locked(admin, ada, monkeypatch):
+    """It may hang, and on SQLite a transaction keeps everybody else from writing."""
+    asked, before = [], len(connection.savepoint_ids)
+    monkeypatch.setattr(directory, "holds_address", lambda email, *, of=None: asked.append((email, len(connection.savepoint_ids) - before)))
+    monkeypatch.setattr(directory, "holds_name", lambda name: asked.append((name, len(connection.savepoint_ids) - before)) or name == "turing")
+    change(admin, ada, email="Augusta@uni.test", first_name="Augusta")
+    change(admin, ada, email="augusta@uni.test", first_name="Ada")
+    assert again(ada).first_name == "Ada" and asked == [("augusta@uni.test", 0)]
+    admin.post(f"{LIST}add/", {"username": "turing", "email": "alan@uni.test", "role": "student"})
+    assert asked[1:] == [("turing", 0), ("alan@uni.test", 0)] and not User.objects.filter(username="turing").exists()
+
+
+def test_who_changes_a_role_locks_staff_before_the_person(admin, ada, monkeypatch):
+    """In the order of all others who lock both, or two at once would wait for each other."""
+    locked = []
+    hold_staff, hold = roles.hold_staff, people._hold
+    monkeypatch.setattr(roles, "hold_staff", lambda: locked.append("staff") or hold_staff())
+    monkeypatch.setattr(people, "_hold", lambda user: locked.append("person") or hold(user))
+    change(admin, ada, role="teacher", first_name="Augusta")
+    assert locked == ["staff", "person"] and again(ada).role == Role.TEACHER
+
+
 def test_what_another_system_says_is_not_changed_here(admin, ada):
     Identity.objects.create(user=ada, source=DIRECTORY, uid="1", name="ada")
     change(admin, ada, first_name="Eve", email="eve@uni.test")
@@ -522,4 +544,8 @@ def test_rows_by_which_one_becomes_somebody_else_are_not_in_the_admin(client, ro
 
 def test_more_people_than_a_page_holds_are_not_chosen_at_once(admin, ada, monkeypatch):
     monkeypatch.setattr("accounts.admin_people._MOST_AT_ONCE", 1)
-    assert "at most 1 people at once" in told(many(admin, "deactivate_many", ada, make_user()))
+    eve = make_user()
+    assert "at most 1 people at once" in told(many(admin, "deactivate_many", ada, eve))
+    assert "at most 1 people at once" in told(many(admin, "deactivate_many", ada, eve, do="1", select_across="1"))
+    assert "at most 1 people at once" in told(many(admin, "give_role", ada, eve, do="1", role="teacher", select_across="1"))
+    assert again(ada).is_active and again(ada).role == Role.STUDENT
