@@ -1,14 +1,16 @@
 """The forms of the second factor in the portal's words. What they ask for is allauth's."""
 
 import json
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.base.forms import AuthenticateForm, ReauthenticateForm
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.forms import ActivateTOTPForm
-from allauth.mfa.webauthn.forms import AddWebAuthnForm, EditWebAuthnForm
+from allauth.mfa.webauthn.forms import AddWebAuthnForm, AuthenticateWebAuthnForm, EditWebAuthnForm, LoginWebAuthnForm, ReauthenticateWebAuthnForm
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
@@ -68,6 +70,54 @@ class FirstCodeForm(_Code, ActivateTOTPForm):  # type: ignore[misc]
     label = _("The code your app shows now")
 
 
+@contextmanager
+def _wrong_where_unreadable() -> Iterator[None]:
+    """What is no credential is taken apart by fido2 until something breaks, whatever that is: a wrong answer of a key."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error):
+        raise get_adapter().validation_error("incorrect_code") from None
+
+
+class CredentialField(forms.JSONField):
+    """What a key answered, as the browser's script wrote it down."""
+
+    widget = forms.HiddenInput
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, str) and len(value) > LARGEST_CREDENTIAL:
+            raise get_adapter().validation_error("incorrect_code")
+        with _wrong_where_unreadable():
+            return super().to_python(value)
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """No answer is asked for again, so none is written into the page again."""
+        return initial
+
+
+class _Credential(forms.Form):
+    credential = CredentialField()
+
+
+class _KeyAnswer(_Credential):
+    def clean_credential(self) -> Authenticator:
+        with _wrong_where_unreadable():
+            key: Authenticator = super().clean_credential()  # type: ignore[misc]  # that of allauth's form
+        return key
+
+
+class KeySignInForm(_KeyAnswer, LoginWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class KeyForm(_KeyAnswer, AuthenticateWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class KeyAgainForm(_KeyAnswer, ReauthenticateWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
 class _KeyName(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -78,7 +128,7 @@ class _KeyName(forms.Form):
         field.help_text = _("To tell your keys apart: “blue key on the key ring”, “telephone”.")
 
 
-class AddKeyForm(_KeyName, AddWebAuthnForm):  # type: ignore[misc]
+class AddKeyForm(_KeyName, _Credential, AddWebAuthnForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         passkey = self.fields["passwordless"]
@@ -88,18 +138,18 @@ class AddKeyForm(_KeyName, AddWebAuthnForm):  # type: ignore[misc]
     def clean_credential(self) -> Any:
         """What allauth goes on with is a credential: it is kept as it is, and read at every sign-in."""
         credential = self.cleaned_data["credential"]
-        try:
+        with _wrong_where_unreadable():
             made = RegistrationResponse.from_dict(credential).response.attestation_object.auth_data.credential_data
-        except (TypeError, ValueError, LookupError):
-            made = None
-        if made is None or len(json.dumps(credential)) > LARGEST_CREDENTIAL:
+        if made is None or len(json.dumps(credential)) > LARGEST_CREDENTIAL:  # escapes make it longer than it came
             raise get_adapter().validation_error("incorrect_code")
         return credential
 
     def clean(self) -> dict[str, Any] | None:
         if Authenticator.objects.filter(user=self.user, type=Authenticator.Type.WEBAUTHN).count() >= MOST_KEYS:
             raise ValidationError(_("You have as many keys as you may have. Remove one first."))
-        return super().clean()
+        with _wrong_where_unreadable():
+            cleaned: dict[str, Any] | None = super().clean()
+        return cleaned
 
 
 class RenameKeyForm(_KeyName, EditWebAuthnForm):  # type: ignore[misc]

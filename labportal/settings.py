@@ -213,8 +213,11 @@ ACCOUNT_SESSION_REMEMBER = True
 # and those of one account. Codes of invites count only when they are wrong (classes.views_invites).
 ACCOUNT_RATE_LIMITS = {
     "signup": "600/5m/ip",
-    "login": "600/5m/ip",
-    "login_failed": "120/5m/ip,5/5m/key",
+    "login": "3000/5m/ip",
+    "login_failed": "5/5m/key",  # of one account from one network (accounts.throttling)
+    "login_failed_anywhere": "100/1h/key",
+    "login_failed_network": "600/5m/ip",
+    "login_failed_known_browser": "5/5m/key",  # of one account, in a browser in which its person signed in before
     "reset_password": "120/5m/ip,3/5m/key",
     "join_code": "300/5m/ip",
     "single_sign_on": "1200/5m/ip",  # a SAML sign-in counts twice
@@ -236,6 +239,9 @@ MFA_FORMS = {
     "authenticate": "accounts.forms_second_factor.CodeForm",
     "reauthenticate": "accounts.forms_second_factor.CodeAgainForm",
     "activate_totp": "accounts.forms_second_factor.FirstCodeForm",
+    "login_webauthn": "accounts.forms_second_factor.KeySignInForm",
+    "authenticate_webauthn": "accounts.forms_second_factor.KeyForm",
+    "reauthenticate_webauthn": "accounts.forms_second_factor.KeyAgainForm",
     "add_webauthn": "accounts.forms_second_factor.AddKeyForm",
     "edit_webauthn": "accounts.forms_second_factor.RenameKeyForm",
 }

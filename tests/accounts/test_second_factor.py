@@ -481,6 +481,14 @@ NO_CREDENTIALS += [
     '{"id": "AA", "rawId": "AA", "type": "public-key", "response": {"clientDataJSON": "AA", "authenticatorData": "AA", "signature": "AA", "userHandle": "MQ"}}'
 ]
 
+NO_CREDENTIALS += ['{"id": 1}', '{"response": 1}', '{"type": "public-key", "rawId": "AA", "id": "AA", "response": {"clientDataJSON": "W10"}}']
+NO_CREDENTIALS += ["[" * 5000, "1" * 5000, '{"id": "' + "A" * 40_000 + '"}']
+_ANSWER = '{"id": "AA", "rawId": "AA", "type": "public-key", "response": {"clientDataJSON": "e30", "authenticatorData": "DATA", "signature": "AA"}}'
+NO_CREDENTIALS += [
+    _ANSWER.replace("DATA", data)  # which end too early
+    for data in ("A" * 50, "A" * 43 + "EAAAAA", "A" * 43 + "IAAAAD__w", "A" * 42 + "gAAAAAn5-fn58")
+]
+
 
 @pytest.mark.parametrize("credential", NO_CREDENTIALS)
 def test_what_is_no_credential_opens_no_door(client, secret, ada, credential):
@@ -490,6 +498,13 @@ def test_what_is_no_credential_opens_no_door(client, secret, ada, credential):
     sign_in(client, ada)
     assert client.post(reverse("mfa_authenticate"), {"credential": credential}).status_code == 200
     assert not is_signed_in(client)
+
+
+@pytest.mark.parametrize("credential", NO_CREDENTIALS)
+def test_what_is_no_credential_proves_nothing(client, ada, credential):
+    sign_in(client, ada)
+    client.get(reverse("mfa_reauthenticate_webauthn"))
+    assert client.post(reverse("mfa_reauthenticate_webauthn"), {"credential": credential}).status_code in (200, 302)
 
 
 @pytest.mark.parametrize("credential", NO_CREDENTIALS)
