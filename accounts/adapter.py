@@ -18,6 +18,7 @@ from accounts.http import page_clicked_before
 from accounts.services import audit, coming_and_going, directory
 from accounts.services.identities import password_is_elsewhere
 
+from .addresses import KeepsAnAddress
 from .models import User
 from .reauthentication import AsksAgain
 
@@ -32,7 +33,7 @@ def address_of(request: HttpRequest) -> str | None:
         return None
 
 
-class AccountAdapter(AsksAgain, DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
+class AccountAdapter(AsksAgain, KeepsAnAddress, DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
     error_messages: ClassVar = DefaultAccountAdapter.error_messages | {
         "too_many_login_attempts": _("Too many wrong passwords for this account. Wait five minutes, then try again."),
     }
