@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.handlers.asgi import ASGIRequest
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -129,7 +131,10 @@ class AuditEntryAdmin(ReadOnly):
         """The list as it is narrowed, in pieces as the browser takes them."""
         if name not in FORMATS or request.method != "GET":
             raise Http404
-        entries = self.get_changelist_instance(request).get_queryset(request)
+        try:
+            entries = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters:  # narrowed by what there is not
+            return redirect("admin:accounts_auditentry_changelist")
         audit.record("audit.export", acting_user=person(request), format=name, narrowed=dict(request.GET.items()))
         # Django reads a plain iterator to its end before it sends anything, where the server is asynchronous.
         content = pieces_in_turn(entries, name) if isinstance(request, ASGIRequest) else pieces(entries, name)

@@ -94,17 +94,18 @@ class Period(admin.ListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.since:
             queryset = queryset.filter(at__gte=_midnight(self.since))
-        if self.until and self.until < date.max:
+        if self.until:
             queryset = queryset.filter(at__lt=_midnight(self.until + timedelta(days=1)))
         return queryset
 
 
 def _day(params: dict[str, Any], name: str) -> date | None:
-    """A day that is none narrows nothing."""
+    """A day that is none narrows nothing, nor does one of the first and the last years, which not every zone can tell."""
     try:
-        return parse_date(params.pop(name, [""])[-1])
+        day = parse_date(params.pop(name, [""])[-1])
     except ValueError:
         return None
+    return day if day and 1900 <= day.year < 3000 else None
 
 
 def _midnight(day: date) -> datetime:

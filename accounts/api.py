@@ -1,10 +1,11 @@
 """Oneself; for staff, people and the record."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from django.http import Http404, HttpRequest
 from ninja import Path, Query, Router
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from . import selectors
 from .bearer import ADMIN, READ
@@ -48,13 +49,17 @@ def one_person(request: HttpRequest, number: Annotated[Id, Path()]) -> Person:
     return Person.of(user)
 
 
+# Not every zone can tell the first and the last years.
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1900, 1, 1, tzinfo=UTC), lt=datetime(3000, 1, 1, tzinfo=UTC))]
+
+
 class EntriesWanted(Part):
     action: Word = ""
     person: Word = ""
     object_id: Word = ""
     outcome: Word = ""
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 @router.get(

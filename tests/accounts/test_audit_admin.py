@@ -127,6 +127,20 @@ def test_it_is_narrowed_to_days(client, staff):
     assert listed(client, since=(today - timedelta(days=3)).isoformat(), until=(today - timedelta(days=3)).isoformat()) == ["days.3"]
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
+def test_days_that_are_none_everywhere_narrow_nothing(client, zone, day):
+    client.force_login(make_user("eve", role="staff", time_zone=zone))
+    audit.record("machine.start", acting_user=None)
+    for name in ("since", "until"):
+        assert "machine.start" in listed(client, **{name: day})
+        assert "machine.start" in b"".join(client.get(f"{LIST}export/csv/", {name: day}).streaming_content).decode()
+
+
+def test_what_is_narrowed_by_nothing_known_leads_back_to_the_list(client, staff):
+    assert client.get(f"{LIST}export/csv/?nonsense=1").url == LIST
+
+
 def test_the_list_costs_the_same_however_long(client, staff, django_assert_max_num_queries):
     for number in range(150):
         audit.record("machine.start", acting_user=make_user(f"p{number}"), target=make_machine(f"m{number}"))

@@ -373,6 +373,8 @@ def test_staff_find_people_and_read_the_record():
     later = (timezone.now() + timedelta(hours=1)).isoformat()
     assert program.get("audit", {"since": later}).json() == {"items": [], "next": None}
     assert said(program.get("audit", {"since": "2026-01-01T00:00"})) == (422, "invalid")
+    for name, moment in (("since", "0001-01-01T00:00:00+14:00"), ("until", "9999-12-31T23:59:59-12:00")):
+        assert said(program.get("audit", {name: moment})) == (422, "invalid")
 
 
 # -- long lists ------------------------------------------------------------------------------------
