@@ -200,6 +200,43 @@ def test_what_the_env_file_says_goes_before_what_bin_up_would_say(up: ModuleType
     assert "DEMO" not in up.environment(tmp_path, choice(no_demo=True))
 
 
+def start(up: ModuleType, data: Path, **chosen: object) -> dict[str, str]:
+    """What a start of bin/up leaves in the env file, as the settings read it."""
+    up.write_keys(data / "env")
+    up.write_last_start(data / "env", up.environment(data, choice(**chosen)))
+    assert stat.S_IMODE((data / "env").stat().st_mode) == 0o600
+    return dict(line.split("=", 1) for line in (data / "env").read_text().splitlines() if not line.startswith("#"))
+
+
+def test_commands_beside_bin_up_have_its_data_and_address(up: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SITE_URL", raising=False)
+    made = start(up, tmp_path, port=8123)
+    assert (made["DATA_DIR"], made["SITE_URL"]) == (str(tmp_path), "http://localhost:8123")
+    assert start(up, tmp_path, port=8124) == made | {"SITE_URL": "http://localhost:8124"}
+    with (tmp_path / "env").open("a") as file:
+        file.write("PORTAL_NAME=Labs\nSITE_URL=https://labs.example.org\n")
+    own = start(up, tmp_path, port=8125)
+    assert (own["PORTAL_NAME"], own["SITE_URL"]) == ("Labs", "https://labs.example.org")
+    assert (tmp_path / "env").read_text().count("SITE_URL=") == 1
+    said = subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), "shell", "-c", "from django.conf import settings; print(settings.DATA_DIR, settings.SITE_URL)"],
+        env={"PATH": os.environ["PATH"], "LABPORTAL_ENV_FILE": str(tmp_path / "env")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert said.stdout.split()[-2:] == [str(tmp_path), "https://labs.example.org"]
+
+
+def test_an_env_file_made_before_gets_them_too(up: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("SECRET_KEY=kept\n")
+    (tmp_path / "env").chmod(0o600)
+    assert start(up, tmp_path)["SECRET_KEY"] == "kept"
+    before = (tmp_path / "env").stat().st_ino
+    assert start(up, tmp_path)["DATA_DIR"] == str(tmp_path)
+    assert (tmp_path / "env").stat().st_ino == before  # nothing new to say
+
+
 def test_what_a_directory_needs_is_installed_where_one_is_set(up: ModuleType, tmp_path: Path) -> None:
     assert up.optional_locks(up.written(tmp_path)) == []
     (tmp_path / "env").write_text("# LDAP_URIS=ldaps://a\nSITE_URL=https://labs.example.org\n")
