@@ -46,6 +46,12 @@ class _Named(forms.ModelForm):
             raise forms.ValidationError(why)
         return email
 
+    def clean_role(self) -> str:
+        role: str = self.cleaned_data["role"]
+        if refusal := roles.refusal(self.instance, Role(role), acting_user=self.acting_user):
+            raise forms.ValidationError(refusal)
+        return role
+
 
 class NewPersonForm(_Named):
     """Somebody new. They choose their password themselves, by a mail."""
@@ -79,12 +85,6 @@ class PersonForm(_Named):
         if email != self.instance.email.lower() and (refusal := people.address_refusal(self.instance, acting_user=self.acting_user)):
             raise forms.ValidationError(refusal)
         return email
-
-    def clean_role(self) -> str:
-        role: str = self.cleaned_data["role"]
-        if refusal := roles.refusal(self.instance, Role(role), acting_user=self.acting_user):
-            raise forms.ValidationError(refusal)
-        return role
 
 
 class RolePolicyForm(forms.ModelForm):

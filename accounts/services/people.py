@@ -91,7 +91,9 @@ def password_mail_refusal(user: User, *, acting_user: User) -> str:
 
 def make(users: Collection[User], *, acting_user: User) -> int:
     """Save new people, who choose a password by a mail. Returns how many mails go out. The caller has looked whether
-    names and addresses are free."""
+    names and addresses are free. Raises PersonRefused where somebody else than a superuser makes staff."""
+    if any(user.role == Role.STAFF for user in users):
+        _refuse(roles.staff_refusal(acting_user))
     for user in users:
         user.set_unusable_password()
         user.is_staff, user.email_given = user.role == Role.STAFF, user.email

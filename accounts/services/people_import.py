@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from accounts.directory.types import DirectoryError
 from accounts.models import Identity, Role, User
 
-from . import audit, directory, people
+from . import audit, directory, people, roles
 
 MOST_LINES = 5000
 MOST_WITH_DIRECTORY = 500  # new people: the directory is asked about each
@@ -166,8 +166,8 @@ def _judge_alone(line: Line, acting_user: User) -> None:
             line.problems += error.messages
     if values["role"] and values["role"] not in Role.values:
         line.problems.append(_("There is no role “%(role)s”, but %(roles)s.") % {"role": values["role"], "roles": ", ".join(Role.values)})
-    elif values["role"] == Role.STAFF and not acting_user.is_superuser:
-        line.problems.append(_("Only a superuser takes in staff."))
+    elif values["role"] == Role.STAFF and (why := roles.staff_refusal(acting_user)):
+        line.problems.append(why)
 
 
 def _judge_together(lines: Iterable[Line]) -> None:

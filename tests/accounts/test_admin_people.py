@@ -451,6 +451,13 @@ def test_ones_own_way_in_is_not_changed_without_being_asked_who_one_is(client, s
     assert client.post(form, {"password1": "another long one", "password2": "another long one", "usable_password": "true"}).status_code == 403
 
 
+def test_staff_make_nobody_staff(sam, root):
+    with pytest.raises(PersonRefused, match="Only a superuser"):
+        people.make([User(username="kim", role=Role.STAFF)], acting_user=sam)
+    people.make([User(username="kim", role=Role.STAFF)], acting_user=root)
+    assert User.objects.get(username="kim").is_staff
+
+
 def test_nobody_closes_or_demotes_themselves(sam, root):
     for do in (people.deactivate, people.remove):
         with pytest.raises(PersonRefused, match="your own account"):

@@ -27,7 +27,18 @@ def test_nobody_takes_the_staff_role_from_themselves():
     staff = make_user(role=Role.STAFF)
     with pytest.raises(roles.RoleRefused, match="yourself"):
         roles.set_role(staff, Role.STUDENT, acting_user=staff)
-    roles.set_role(staff, Role.STUDENT, acting_user=make_user(role=Role.STAFF))
+    roles.set_role(staff, Role.STUDENT, acting_user=make_user(role=Role.STAFF, is_superuser=True))
+
+
+def test_only_superusers_make_staff_and_take_the_role_back():
+    """Else staff lower other staff, give them an address of their own, and raise them again."""
+    sam, kim, student = make_user(role=Role.STAFF), make_user(role=Role.STAFF), make_user()
+    for user, role in ((kim, Role.TEACHER), (student, Role.STAFF)):
+        with pytest.raises(roles.RoleRefused, match="Only a superuser"):
+            roles.set_role(user, role, acting_user=sam)
+        roles.set_role(user, role, acting_user=make_user(role=Role.STAFF, is_superuser=True))
+        assert user.role == role
+    roles.set_role(kim, Role.STUDENT, acting_user=sam)  # other roles staff give and take
 
 
 def test_a_superuser_counts_as_staff_and_stays_so(monkeypatch):
@@ -53,11 +64,22 @@ def change(client, user, **values):
 
 
 def test_the_admin_gives_roles_through_the_service(client):
-    staff, student = make_user(role=Role.STAFF), make_user()
-    client.force_login(staff)
+    root, student = make_user(role=Role.STAFF, is_superuser=True), make_user()
+    client.force_login(root)
     assert change(client, student, role="staff").status_code == 302
     student.refresh_from_db()
-    assert student.is_staff and AuditEntry.objects.get(action="user.role").actor == staff
+    assert student.is_staff and AuditEntry.objects.get(action="user.role").actor == root
+
+
+def test_staff_make_no_staff_in_the_admin(client):
+    client.force_login(make_user(role=Role.STAFF))
+    student, kim = make_user(), make_user("kim", role=Role.STAFF)
+    assert "Only a superuser" in change(client, student, role="staff").content.decode()
+    assert "Only a superuser" in change(client, kim, role="student").content.decode()
+    new = {"username": "eve", "email": "eve@uni.test", "role": "staff"}
+    assert "Only a superuser" in client.post("/admin/accounts/user/add/", new).content.decode()
+    client.post("/admin/accounts/user/", {"action": "give_role", "_selected_action": [student.pk, kim.pk], "do": "1", "role": "staff"})
+    assert list(User.objects.exclude(role=Role.STAFF)) == [student] and not User.objects.filter(username="eve").exists()
 
 
 def test_the_admin_tells_why_a_role_is_refused(client):
