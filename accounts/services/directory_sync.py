@@ -1,8 +1,9 @@
 """Everybody of the university directory is looked up once a night: names, roles and groups follow it, and whoever has
 gone is deactivated. Their machines stay until staff decide.
 
-A directory that does not answer, or tells only half, must not put a university out: nobody is deactivated where it
-stops answering on the way, or where more people would go at once than ever leave in a night.
+A directory that does not answer, or tells only half, must not put a university out: nobody is deactivated, and nobody
+loses a role or their last group, where it stops answering on the way, or where more people would at once than ever do
+in a night. A server that lets the portal read groups no more answers as if there were none.
 """
 
 import logging
@@ -19,8 +20,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from accounts.directory.config import DirectoryConfig
 from accounts.directory.types import Entry, Misconfigured, Unreachable
-from accounts.models import DIRECTORY, DirectorySync, Identity
+from accounts.models import DIRECTORY, DirectorySync, Identity, Role
 
 from . import audit, directory, identities, roles, sessions, tokens
 
@@ -33,14 +35,15 @@ AT_ONCE = 50  # identities read from the database at a time; the lease is renewe
 LEASE = timedelta(minutes=5)  # outlives as many look-ups in a directory that hangs at each
 AGAIN = timedelta(hours=1)  # after a sync that the directory broke off
 KEPT = timedelta(days=400)
-# So many may be deactivated by one sync, or this part of all if that is more; so many may be unclear.
+# So many may be deactivated or lose something by one sync, or this part of all if that is more; so many may be unclear.
 FEW, PART = 10, 0.2
+GROUPS = "groups"  # what people may have of the directory, beside a role
 
 
 class Outcome(StrEnum):
     OK = "ok"
     UNREACHABLE = "unreachable"  # the directory did not answer, or with what makes no sense; who was read before that is up to date
-    REFUSED = "refused"  # nobody is deactivated: what the directory says is not believed
+    REFUSED = "refused"  # nobody is deactivated or loses anything: what the directory says is not believed
     TAKEN_OVER = "taken_over"  # another process goes on
 
 
@@ -55,55 +58,122 @@ class Found(StrEnum):
 
 @dataclass
 class Report:
-    """`closed`: user names of those who are deactivated, or would be."""
+    """`closed`: user names of those who are deactivated, or would be; `lowered`: of those who lose a role or their last group."""
 
     outcome: Outcome = Outcome.OK
     found: Counter[Found] = field(default_factory=Counter)
     closed: list[str] = field(default_factory=list)
+    lowered: list[str] = field(default_factory=list)
     problem: str = ""
 
 
+@dataclass
+class _Tally:
+    """What is to be judged before it is done. By primary keys and user names: it may be about everybody."""
+
+    active: int = 0
+    leaving: dict[int, str] = field(default_factory=dict)
+    losing: dict[int, str] = field(default_factory=dict)
+    # How many have a role, or groups, of the directory, as it was last read; how many of them lose it; and how many have groups now.
+    had: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    grouped: int = 0
+
+
 def sync(*, dry_run: bool = False, however_many: bool = False, goes_on: Callable[[], bool] = lambda: True) -> Report:
-    """Look everybody up. With `dry_run` nothing is changed; with `however_many` any number is deactivated. `goes_on`
-    says, now and then, whether to. Waits for the directory: call it outside transactions and where time does not matter."""
+    """Look everybody up, and settle at once whoever loses nothing; the others when it is known how many they are. With
+    `dry_run` nothing is changed; with `however_many` any number is deactivated or loses something. `goes_on` says, now
+    and then, whether to. Waits for the directory: call it outside transactions and where time does not matter."""
     client = directory.client()
     assert client is not None
-    config, report, active = client.config, Report(), 0
-    leaving: list[Identity] = []
+    report, tally = Report(), _Tally()
     try:
         for page in _pages():
             if not goes_on():
                 report.outcome = Outcome.TAKEN_OVER
                 return report
             for identity in page:
-                found, entry = _look(identity, client, report)
-                active += identity.user.is_active
-                if found in (Found.GONE, Found.DISABLED) and _is_to_be_closed(identity, found):
-                    leaving.append(identity)
-                if dry_run:
-                    continue
-                if entry is not None and found is Found.PRESENT:
-                    identities.settle_entry(entry, config)
-                elif found in (Found.GONE, Found.DISABLED):
-                    Identity.objects.filter(pk=identity.pk, missing_since=None).update(missing_since=timezone.now())
+                _look_and_settle(identity, client, report, tally, dry_run=dry_run)
             _stop_if_unclear(report, FEW)
         _stop_if_unclear(report, 0 if not report.found[Found.PRESENT] else FEW)
+        report.closed, report.lowered = list(tally.leaving.values()), list(tally.losing.values())
+        if not however_many and (why := _not_to_be_believed(report, tally)):
+            report.outcome, report.problem = Outcome.REFUSED, why
+            log.error("the directory is not believed, nobody is deactivated and nobody loses anything: %s", why)
+        elif not dry_run:
+            if not _lower(list(tally.losing), client, goes_on):
+                report.outcome = Outcome.TAKEN_OVER
+                return report
+            report.closed = [name for pk, name in tally.leaving.items() if _close(pk)]
     except Unreachable as error:
         report.outcome, report.problem = Outcome.UNREACHABLE, error.detail or error.message
         log.error("the directory was not synchronised: %s", report.problem)
-    else:
-        why = "" if however_many else _not_to_be_believed(report, len(leaving), active)
-        if why:
-            report.outcome, report.problem = Outcome.REFUSED, why
-            log.error("the directory is not believed, and nobody is deactivated: %s", why)
-        report.closed = [identity.user.get_username() for identity in leaving]
     if not dry_run:
-        if report.outcome is Outcome.OK:
-            report.closed = [identity.user.get_username() for identity in leaving if _close(identity.pk)]
+        done = report.outcome is Outcome.OK
         counts = {str(found): number for found, number in report.found.items()}
-        closed = len(report.closed) if report.outcome is Outcome.OK else 0
-        audit.record("directory.sync", acting_user=None, outcome=report.outcome, found=counts, deactivated=closed, problem=report.problem[:500])
+        audit.record(
+            "directory.sync", acting_user=None, outcome=report.outcome, found=counts,
+            deactivated=len(report.closed) if done else 0, lowered=len(report.lowered) if done else 0, problem=report.problem[:500],
+        )  # fmt: skip
     return report
+
+
+def _look_and_settle(identity: Identity, client: "Directory", report: Report, tally: _Tally, *, dry_run: bool) -> None:
+    """Raises Unreachable."""
+    found, entry = _look(identity, client, report)
+    report.found[found] += 1
+    tally.active += identity.user.is_active
+    had = _has(identity)
+    tally.had.update(had)
+    if entry is not None and found is Found.PRESENT:
+        tally.grouped += bool(entry.groups)
+        lost = [what for what in had if _loses(what, identity, entry, client.config)]
+        tally.lost.update(lost)
+        if lost:
+            tally.losing[identity.pk] = identity.user.get_username()
+        elif not dry_run:
+            identities.settle_entry(entry, client.config)
+    elif found in (Found.GONE, Found.DISABLED):
+        if _is_to_be_closed(identity, found):
+            tally.leaving[identity.pk] = identity.user.get_username()
+            tally.lost.update(what for what in had if what != GROUPS)  # leaving takes people out of their groups every term
+        if not dry_run:
+            _note_missing(identity, found)
+
+
+def _has(identity: Identity) -> list[str]:
+    """What this person has because the directory said so: a role above a student's, groups."""
+    user = identity.user
+    if not user.is_active:
+        return []
+    role = [identity.role_given] if identity.role_given == user.role != Role.STUDENT and not user.is_superuser else []
+    return role + ([GROUPS] if identity.groups else [])
+
+
+def _loses(what: str, identity: Identity, entry: Entry, config: DirectoryConfig) -> bool:
+    if what == GROUPS:
+        return not entry.groups
+    given = config.role_of(entry.groups)
+    return roles.is_less(roles.after(what, given=Role(given) if given else None, before=identity.role_given), what)
+
+
+def _note_missing(identity: Identity, found: Found) -> None:
+    with transaction.atomic():
+        if Identity.objects.filter(pk=identity.pk, missing_since=None).update(missing_since=timezone.now()):
+            audit.record("identity.missing", acting_user=None, target=identity.user, source=identity.source, name=identity.name, found=found)
+
+
+def _lower(pks: list[int], client: "Directory", goes_on: Callable[[], bool]) -> bool:
+    """Settle those who lose something, as the directory has them at this moment. False where another process goes on.
+    Raises Unreachable."""
+    for start in range(0, len(pks), AT_ONCE):
+        if not goes_on():
+            return False
+        for identity in Identity.objects.filter(pk__in=pks[start : start + AT_ONCE]).select_related("user").order_by("pk"):
+            found, entry = _look(identity, client, Report())
+            if entry is not None and found is Found.PRESENT:
+                identities.settle_entry(entry, client.config)
+    return True
 
 
 def run_if_due() -> Report | None:
@@ -150,7 +220,7 @@ def _pages() -> Iterator[list[Identity]]:
 
 
 def _look(identity: Identity, client: "Directory", report: Report) -> tuple[Found, Entry | None]:
-    """Raises Unreachable."""
+    """What is unclear is said in the report. Raises Unreachable."""
     entry, found = None, Found.GONE
     try:
         entry = client.by_uid(identity.uid)
@@ -160,7 +230,6 @@ def _look(identity: Identity, client: "Directory", report: Report) -> tuple[Foun
     else:
         if entry is not None:
             found = Found.DISABLED if entry.disabled else Found.PRESENT if client.config.admits(entry) else Found.GONE
-    report.found[found] += 1
     return found, entry
 
 
@@ -172,14 +241,23 @@ def _stop_if_unclear(report: Report, few: int) -> None:
         raise Unreachable("The directory does not tell of too many people.", report.problem)
 
 
-def _not_to_be_believed(report: Report, leaving: int, active: int) -> str:
-    """Why nobody is deactivated, or nothing."""
-    most = max(FEW, int(PART * active))
-    if leaving > most:
-        return f"{leaving} of {active} people would be deactivated, more than {most}"
-    if leaving and not report.found[Found.PRESENT] and not report.found[Found.DISABLED]:
+def _not_to_be_believed(report: Report, tally: _Tally) -> str:
+    """Why nobody is deactivated and nobody loses anything, or nothing."""
+    if len(tally.leaving) > _most(tally.active):
+        return f"{len(tally.leaving)} of {tally.active} people would be deactivated, more than {_most(tally.active)}"
+    if tally.leaving and not report.found[Found.PRESENT] and not report.found[Found.DISABLED]:
         return "it finds nobody at all"
+    for what, lost in tally.lost.items():
+        if lost > _most(tally.had[what]):
+            loss = "be in no group any more" if what == GROUPS else f"be {what} no more"
+            return f"{lost} of {tally.had[what]} people would {loss}, more than {_most(tally.had[what])}"
+    if len(tally.losing) > 1 and not tally.grouped:
+        return f"nobody would be in any group, and {len(tally.losing)} people were"
     return ""
+
+
+def _most(of: int) -> int:
+    return max(FEW, int(PART * of))
 
 
 def _is_to_be_closed(identity: Identity, found: Found) -> bool:

@@ -67,7 +67,7 @@ def settle(
         if name != identity.name:
             audit.record("identity.renamed", acting_user=user, target=user, source=source, before=identity.name, after=name)
         _settle_address(identity, email, verified=email_verified)
-        _settle_names(user, first_name, last_name)
+        _settle_names(identity, first_name, last_name)
         identity.name, identity.dn, identity.groups = name, dn.translate(_HIDDEN), sorted(group for group in groups if group.isprintable())
         identity.seen_at = timezone.now()
         identity.save()
@@ -108,6 +108,8 @@ def _welcome_back(identity: Identity) -> None:
         user.is_active = True
         user.save(update_fields=["is_active"])
         audit.record("user.came_back", acting_user=None, target=user, source=identity.source)
+    elif identity.missing_since is not None:
+        audit.record("identity.found", acting_user=None, target=user, source=identity.source, name=identity.name)
     identity.missing_since = identity.closed_at = None
 
 
@@ -177,14 +179,16 @@ def _settle_role(identity: Identity, given: Role | None) -> None:
             Identity.objects.filter(pk=identity.pk).update(role_given=role_given)
 
 
-def _settle_names(user: User, first_name: str, last_name: str) -> None:
+def _settle_names(identity: Identity, first_name: str, last_name: str) -> None:
     """As the other system has them; what it does not know stays."""
+    user = identity.user
     told = {"first_name": _readable(first_name), "last_name": _readable(last_name)}
     changed = {field: value for field, value in told.items() if value and value != getattr(user, field)}
     for field, value in changed.items():
         setattr(user, field, value)
     if changed:
         user.save(update_fields=list(changed))
+        audit.record("identity.names", acting_user=user, target=user, source=identity.source, changed=sorted(changed))
 
 
 def _readable(name: str) -> str:

@@ -1,5 +1,6 @@
 """Everybody of the directory is looked up once a night. A real OpenLDAP is asked."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,6 +8,7 @@ from django.conf import settings as portal
 from django.test import Client
 
 from accounts.directory.client import Directory
+from accounts.directory.config import Groups
 from accounts.models import DIRECTORY, AuditEntry, DirectorySync, Identity, Role, User
 from accounts.services import directory_sync, identities, people
 from accounts.services.directory_sync import Found, Outcome, sync
@@ -57,6 +59,7 @@ def test_names_roles_and_groups_follow_the_directory_without_a_sign_in(directory
     assert [now(user).role for user in (carol, erik, dora)] == [Role.STAFF, Role.STUDENT, Role.STUDENT]
     bob = now(bob)
     assert (bob.username, bob.last_name, bob.email, bob.identities.get().name) == ("bob", "Maurer", "b.maurer@uni.test", "bmaurer")
+    assert AuditEntry.objects.filter(action="identity.names").first().data == {"source": DIRECTORY, "changed": ["last_name"]}
     entry = AuditEntry.objects.get(action="directory.sync")
     assert entry.outcome == "ok" and entry.data["found"] == {"present": 4} and entry.actor_name == "portal"
 
@@ -91,6 +94,7 @@ def test_who_is_gone_for_two_syncs_is_deactivated_and_keeps_the_machines(directo
     report = sync()
     assert (report.found, report.closed) == ({Found.GONE: 1, Found.PRESENT: 1}, [])
     assert now(bob).is_active and bob.identities.get().missing_since is not None, "once is no proof"
+    assert AuditEntry.objects.get(action="identity.missing").object_name == "Bob Müller"
     assert client.get("/").status_code == 200
     assert sync().closed == ["bob"]
     assert not now(bob).is_active and bob.identities.get().uid == uuid.decode()
@@ -99,7 +103,7 @@ def test_who_is_gone_for_two_syncs_is_deactivated_and_keeps_the_machines(directo
     assert machine.owner == bob and not Operation.objects.exists()
     entry = AuditEntry.objects.get(action="user.left")
     assert entry.object_name and entry.data["name"] == "bob" and entry.actor_name == "portal"
-    assert sync().closed == [] and times("user.left") == 1
+    assert sync().closed == [] and times("user.left") == times("identity.missing") == 1
 
 
 @pytest.mark.parametrize("mark", [{"pwdAccountLockedTime": "000001010000Z"}, {"userAccountControl": "514"}, {"nsAccountLock": "TRUE"}])
@@ -129,7 +133,7 @@ def test_who_was_missing_only_once_is_not_held_to_be_gone(directory):
     bob = came("bob")
     Identity.objects.update(missing_since="2026-01-01T00:00Z")
     sync()
-    assert now(bob).is_active and bob.identities.get().missing_since is None
+    assert now(bob).is_active and bob.identities.get().missing_since is None and times("identity.found") == 1
 
 
 def test_whom_staff_deactivated_the_directory_does_not_let_in_again(directory):
@@ -245,6 +249,78 @@ def test_a_directory_that_finds_nobody_any_more_is_not_believed(directory, setti
     settings.DIRECTORY = config_for(directory)
     sync()
     assert not Identity.objects.exclude(missing_since=None).exists()
+
+
+@pytest.fixture
+def faculty(directory):
+    """Twelve teachers, and a student who is in a group, too."""
+    names = [f"t{number}" for number in range(12)]
+    for name in names:
+        directory.join(tree.TEACHERS, directory.add_person(name, "Tea", "Cher", tree.EMPLOYEES))
+    came("bob")
+    return [came(name) for name in names]
+
+
+def teachers() -> int:
+    return User.objects.filter(role=Role.TEACHER).count()
+
+
+def test_where_groups_cannot_be_read_nobody_loses_a_role_or_a_place(directory, settings, faculty, caplog):
+    """The server answers as if there were none."""
+    lab_class = make_class()
+    lab_class.directory_group = tree.TEACHERS
+    lab_class.save()
+    make_place(lab_class)
+    sync()
+    enrolled = list(lab_class.enrolments.values())
+    assert len(enrolled) == 12 and teachers() == 13 and lab_class.enrolments.exclude(place=None).count() == 1
+    settings.DIRECTORY = config_for(directory, groups=Groups(bases=(tree.PEOPLE,)))
+    report = sync()
+    assert (report.outcome, len(report.lowered), report.closed) == (Outcome.REFUSED, 13, [])
+    assert teachers() == 13 and list(lab_class.enrolments.values()) == enrolled
+    assert "13 of 13 people would be in no group any more" in caplog.text
+    entry = AuditEntry.objects.filter(action="directory.sync").first()
+    assert (entry.outcome, entry.data["lowered"]) == ("refused", 0)
+    assert sync(dry_run=True, however_many=True).lowered == report.lowered and teachers() == 13
+    assert sync(however_many=True).outcome == Outcome.OK and teachers() == 1, "the one who teaches the class is no matter of the directory"
+    assert lab_class.enrolments.get().left_group_at is not None
+
+
+def test_where_a_part_of_the_groups_cannot_be_read_nobody_loses_a_role(directory, settings, faculty):
+    settings.DIRECTORY = config_for(directory, groups=Groups(bases=(tree.GROUPS,), filter=f"(!(cn={tree.TEACHERS.partition(',')[0][3:]}))"))
+    assert sync().problem == "12 of 12 people would be teacher no more, more than 10" and teachers() == 12
+    settings.DIRECTORY = config_for(directory)
+    assert sync().lowered == []
+
+
+def test_who_is_not_concerned_is_brought_up_to_date_all_the_same(directory, settings, faculty):
+    settings.DIRECTORY = config_for(directory, role_groups={})
+    directory.change(directory.dns["bob"], sn="Maurer")
+    assert sync().outcome == Outcome.REFUSED and teachers() == 12
+    assert User.objects.get(username="bob").last_name == "Maurer"
+
+
+def test_a_directory_without_groups_any_more_is_not_believed_few_as_they_are(directory, settings):
+    bob, carol = came("bob"), came("carol")
+    settings.DIRECTORY = config_for(directory, groups=Groups(bases=(tree.PEOPLE,)))
+    assert sync().outcome == Outcome.REFUSED and now(carol).role == Role.TEACHER and bob.identities.get().groups
+
+
+def test_that_all_who_teach_leave_at_once_is_not_believed_however_many_stay(directory, settings, faculty, monkeypatch):
+    """Who is in no group may not sign in, and so all of them seem to be gone."""
+    for number in range(60):
+        identities.settle_entry(replace(Directory(portal.DIRECTORY).find("bob"), uid=f"{NOBODY[:-2]}{number:02}", name=f"s{number}"), portal.DIRECTORY)
+    settings.DIRECTORY = config_for(directory, student_by_default=False)
+    by_uid = Directory.by_uid
+
+    def seen(self, uid):
+        entry = by_uid(self, uid)
+        return replace(bob, uid=uid) if entry is None else replace(entry, groups=frozenset()) if tree.EMPLOYEES in entry.dn else entry
+
+    bob = Directory(portal.DIRECTORY).find("bob")
+    monkeypatch.setattr(Directory, "by_uid", seen)
+    sync()
+    assert sync().outcome == Outcome.REFUSED and teachers() == 12 and active() == 73
 
 
 def test_a_directory_that_is_down_puts_nobody_out(directory):

@@ -11,7 +11,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
-        parser.add_argument("--yes", action="store_true", help="deactivate however many the directory has no more")
+        parser.add_argument("--yes", action="store_true", help="deactivate and lower however many the directory says")
 
     def handle(self, *args: Any, dry_run: bool, yes: bool, **options: Any) -> None:
         if settings.DIRECTORY is None:
@@ -22,7 +22,9 @@ class Command(BaseCommand):
         would = dry_run or report.outcome is not Outcome.OK
         for username in report.closed:
             self.stdout.write(f"{'would be deactivated' if would else 'deactivated'}: {username}")
+        for username in report.lowered:
+            self.stdout.write(f"{'would lose' if would else 'lost'} a role or the last group: {username}")
         if report.outcome is Outcome.UNREACHABLE:
-            raise CommandError(f"The directory does not answer as it should, and nobody is deactivated: {report.problem}. manage.py ldap_check shows why.")
+            raise CommandError(f"The directory does not answer as it should; nobody is deactivated: {report.problem}. manage.py ldap_check shows why.")
         if report.outcome is Outcome.REFUSED:
-            raise CommandError(f"The directory is not believed, and nobody is deactivated: {report.problem}. If it is right, add --yes.")
+            raise CommandError(f"The directory is not believed; nobody is deactivated or loses anything: {report.problem}. If it is right, add --yes.")
