@@ -166,7 +166,7 @@ class OfPerson(admin.SimpleListFilter):
             return []
         user = User.objects.filter(pk=number).first()
         entry = None if user else AuditEntry.objects.filter(actor_id=int(number)).first()
-        return [(number, str(user or (entry.actor_name if entry else number)))]
+        return [(number, user.unmistakable if user else entry.actor_name if entry else number)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()

@@ -184,4 +184,4 @@ def name_of_actor(entry: AuditEntry) -> str:
     """Needs `actor` fetched with the entry: whoever is gone has no row any more."""
     if entry.actor_id is None:
         return _("The portal") if entry.actor_name == "portal" else _("Somebody")
-    return str(entry.actor or entry.actor_name)
+    return entry.actor.unmistakable if entry.actor else entry.actor_name

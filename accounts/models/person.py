@@ -6,6 +6,8 @@ from django.contrib.auth.models import AbstractUser, UserManager
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+_NAME_BESIDE = 47  # letters of a name that the record (200) has room for beside the longest user name
+
 
 class Role(models.TextChoices):
     STUDENT = "student", _("Student")
@@ -65,6 +67,12 @@ class User(AbstractUser):
 
     def __str__(self) -> str:
         return self.get_full_name() or self.username
+
+    @property
+    def unmistakable(self) -> str:
+        """“Anna Maier (anna)”: people choose their name, and may choose somebody else's; nobody has another's user name."""
+        name = self.get_full_name()
+        return f"{name[:_NAME_BESIDE]} ({self.username})" if name else self.username
 
 
 class RolePolicy(models.Model):

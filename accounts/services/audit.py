@@ -69,8 +69,14 @@ def record(
         actor_name="portal" if acting_user is None else acting_user.get_username(),
         object_type=target._meta.model_name or "" if target else "",
         object_id=str(getattr(target, "key", None) or target.pk) if target else "",
-        object_name=(target_name or (str(target) if target else ""))[:200],
+        object_name=(target_name or _name(target))[:200],
         outcome=outcome,
         address=where.address,
         data=data,
     )
+
+
+def _name(target: models.Model | None) -> str:
+    if isinstance(target, User):
+        return target.unmistakable
+    return str(target) if target else ""

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts import record_words
-from accounts.models import AuditEntry
+from accounts.models import AuditEntry, User
 from accounts.services import audit
 from tests.factories import make_machine, make_user
 
@@ -46,7 +46,7 @@ def test_a_row_reads_like_a_sentence_and_leads_on(client, staff, anna):
     audit.record("console.open", acting_user=anna, target=machine, kind="screen")
     text = client.get(LIST).content.decode()
     person, page = reverse("admin:accounts_user_change", args=[anna.pk]), reverse("machines:machine", args=[machine.key])
-    assert f'<a href="{person}">Anna Maier</a> opened the screen of <a href="{page}">web-07</a>' in text
+    assert f'<a href="{person}">Anna Maier (anna)</a> opened the screen of <a href="{page}">web-07</a>' in text
 
 
 def test_every_action_of_the_portal_has_a_sentence():
@@ -84,6 +84,15 @@ def test_hostile_names_are_text(client, staff, action):
 def test_what_a_sentence_misses_breaks_no_page(client, staff, anna):
     audit.record("user.role", acting_user=anna, target=anna)
     assert "from ? to ?" in client.get(LIST).content.decode()
+
+
+def test_nobody_is_taken_for_somebody_else_by_a_name_of_their_choice(client, staff, anna):
+    mallory = make_user("mallory", first_name="Anna", last_name="Maier")
+    audit.record("user.role", acting_user=mallory, target=anna, before="student", after="staff")
+    text = client.get(LIST).content.decode()
+    assert "Anna Maier (mallory)</a> changed the role of <a" in text and "Anna Maier (anna)</a> from student" in text
+    make_user("m" * 150, first_name="Anna", last_name="M" * 150)
+    assert audit.record("test", acting_user=None, target=User.objects.get(username="m" * 150)).object_name.endswith(f"({'m' * 150})")
 
 
 def test_whoever_is_gone_is_still_named(client, staff, anna):

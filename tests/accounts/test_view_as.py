@@ -163,8 +163,8 @@ def test_it_ends_when_it_is_stopped(look, sam, anna):
     assert answer.url == reverse("admin:accounts_user_change", args=[anna.pk])
     assert look.get(answer.url).status_code == 200
     began, ended = AuditEntry.objects.filter(action__startswith="user.view_as").order_by("id")
-    assert (began.action, began.actor, began.object_name) == ("user.view_as", sam, "Anna Maier")
-    assert (ended.action, ended.actor, ended.object_name, ended.data["why"]) == ("user.view_as_ended", sam, "Anna Maier", "stopped")
+    assert (began.action, began.actor, began.object_name) == ("user.view_as", sam, "Anna Maier (anna)")
+    assert (ended.action, ended.actor, ended.object_name, ended.data["why"]) == ("user.view_as_ended", sam, "Anna Maier (anna)", "stopped")
 
 
 def test_it_ends_by_itself_after_half_an_hour(look, sam):
