@@ -19,15 +19,21 @@ class RoleRefused(Exception):
 
 def refusal(user: User, role: Role, *, acting_user: User | None) -> str:
     """Why `user` cannot be given `role` by this person, or nothing."""
-    if role == Role.STAFF:
-        return ""
-    if user.is_superuser:
+    if role != Role.STAFF and user.is_superuser:
         return _("%(user)s is a superuser and stays staff.") % {"user": user}
-    if user.role != Role.STAFF:
+    if role == user.role or Role.STAFF not in (role, user.role):
         return ""
     if acting_user is not None and acting_user.pk == user.pk:
-        return _("You cannot take the staff role from yourself. Ask another member of staff.")
-    return indispensable(user)
+        return _("You cannot take the staff role from yourself. Ask a superuser.")
+    if acting_user is not None and (why := staff_refusal(acting_user)):
+        return why
+    return "" if role == Role.STAFF else indispensable(user)
+
+
+def staff_refusal(acting_user: User) -> str:
+    """Why this person may neither make staff nor take the role from them, or nothing. Whoever could do the latter would
+    get at the address of staff, which is out of their reach (`people.ways_in_refusal`), in between."""
+    return "" if acting_user.is_superuser else _("Only a superuser makes somebody staff, or takes that role away.")
 
 
 def indispensable(user: User) -> str:
@@ -49,7 +55,8 @@ def hold_staff() -> None:
 def set_role(user: User, role: Role | str, *, acting_user: User | None) -> None:
     """Give `user` a role and keep `is_staff`, which opens the admin, in step with it.
 
-    Raises RoleRefused for taking one's own staff role away, or the last one there is, and for a superuser, who stays staff.
+    Raises RoleRefused where a person who is no superuser gives or takes the staff role, for taking one's own away, or the
+    last one there is, and for a superuser, who stays staff. `acting_user` None: the groups of another system decided.
     """
     role = Role(role)
     with transaction.atomic():
