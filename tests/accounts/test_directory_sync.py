@@ -94,7 +94,7 @@ def test_who_is_gone_for_two_syncs_is_deactivated_and_keeps_the_machines(directo
     report = sync()
     assert (report.found, report.closed) == ({Found.GONE: 1, Found.PRESENT: 1}, [])
     assert now(bob).is_active and bob.identities.get().missing_since is not None, "once is no proof"
-    assert AuditEntry.objects.get(action="identity.missing").object_name == "Bob Müller"
+    assert AuditEntry.objects.get(action="identity.missing").object_name == "Bob Müller (bob)"
     assert client.get("/").status_code == 200
     assert sync().closed == ["bob"]
     assert not now(bob).is_active and bob.identities.get().uid == uuid.decode()
