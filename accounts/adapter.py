@@ -18,9 +18,12 @@ from accounts.http import page_clicked_before
 from accounts.services import audit, coming_and_going, directory
 from accounts.services.identities import password_is_elsewhere
 
+from . import throttling
+from .backends import LocalBackend
 from .addresses import KeepsAnAddress
 from .models import User
 from .reauthentication import AsksAgain
+from .refusals import WORDS
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +36,20 @@ def address_of(request: HttpRequest) -> str | None:
         return None
 
 
+def _login_of(credentials: dict[str, Any]) -> str:
+    return str(credentials.get("username") or credentials.get("email") or "")
+
+
+def _has_password_here(login: str) -> bool:
+    user = LocalBackend.named(login)
+    return user is not None and user.has_usable_password()
+
+
 class AccountAdapter(AsksAgain, KeepsAnAddress, DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
-    error_messages: ClassVar = DefaultAccountAdapter.error_messages | {
-        "too_many_login_attempts": _("Too many wrong passwords for this account. Wait five minutes, then try again."),
+    error_messages: ClassVar = {
+        **DefaultAccountAdapter.error_messages,
+        **WORDS,
+        "too_many_from_network": _("There were too many wrong passwords from your network. Wait five minutes, then try again."),
     }
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
@@ -54,8 +68,26 @@ class AccountAdapter(AsksAgain, KeepsAnAddress, DefaultAccountAdapter):  # type:
             return reverse("machines:machines")
         return reverse("classes:list") if getattr(request.user, "teaches", False) else resolve_url(settings.LOGIN_REDIRECT_URL)
 
+    def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
+        try:
+            self.attempt = throttling.begin(request, _login_of(credentials))
+        except throttling.TooOften as refused:
+            raise self.validation_error("too_many_from_network" if refused.by_network else "too_many_login_attempts") from None
+
+    def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:
+        """What nobody could judge, because a directory did not answer, was not wrong. The passwords of the portal's own
+        accounts are judged all the same."""
+        user: User | None = super().authenticate(request, **credentials)
+        if user is not None or (getattr(request, "directory_is_silent", False) and not _has_password_here(_login_of(credentials))):
+            self.attempt.take_back()
+        return user
+
+    def _delete_login_attempts_cached_email(self, request: HttpRequest, **credentials: Any) -> None:
+        throttling.forgive(request, _login_of(credentials))
+
     def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
         response: HttpResponse = super().post_login(request, user, **kwargs)
+        throttling.remember_browser(request, response, user)
         coming_and_going.signed_in(user, backend=request.session.get(BACKEND_SESSION_KEY, ""), methods=get_authentication_records(request, user))
         return response
 

@@ -157,9 +157,10 @@ class SignInForm(PlainForm, LoginForm):  # type: ignore[misc]  # allauth has no 
         try:
             data: dict[str, Any] = super().clean() or {}
         except forms.ValidationError as error:
-            if getattr(self.request, "directory_is_silent", False):
+            if getattr(self.request, "directory_is_silent", False) and str(error.code).endswith("password_mismatch"):
                 silent = _("Accounts of the university cannot sign in at the moment: its directory does not answer.")
-                raise forms.ValidationError([error, forms.ValidationError(silent, code="directory_silent")]) from None
+                here = _("For an account of this portal, the name or the password is not correct.")
+                raise forms.ValidationError([forms.ValidationError(silent, code="directory_silent"), here]) from None
             raise
         if self.user is None or settings.DIRECTORY is None or data.get("account") == "local":
             return data

@@ -282,6 +282,20 @@ def test_people_come_back_with_the_directory(configured, slapd):
     assert as_person("alice") == alice
 
 
+def test_what_a_silent_directory_could_not_judge_is_not_counted_as_wrong(configured, slapd):
+    configured(slapd)
+    make_user("local")
+    slapd.stop()
+    for _ in range(6):
+        page = post("alice", password_of("alice"))[1].content.decode()
+        assert page.count("does not answer") == 1 and page.index("does not answer") < page.index("not correct")
+    for _ in range(6):
+        last = post("local", "wrong")[1].content.decode()
+    assert "Too many wrong passwords" in last  # those of the portal are judged all the same
+    slapd.start()
+    assert as_person("alice")
+
+
 def test_while_it_is_down_nobody_signs_up_with_its_addresses(configured, slapd):
     configured(slapd)
     slapd.stop()
