@@ -19,8 +19,8 @@ from accounts.services import audit, coming_and_going, directory
 from accounts.services.identities import password_is_elsewhere
 
 from . import throttling
-from .backends import LocalBackend
 from .addresses import KeepsAnAddress
+from .backends import LocalBackend
 from .models import User
 from .reauthentication import AsksAgain
 from .refusals import WORDS
