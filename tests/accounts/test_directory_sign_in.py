@@ -21,7 +21,7 @@ from tests.slapd import black_hole, password_of
 pytestmark = pytest.mark.django_db
 
 
-BUSY = 4  # seconds that hashing and the page may take while other tests run; without time-outs it is a quarter of an hour
+BUSY = 4  # seconds that hashing and the page may take while other tests run; without time-outs it was more than 15 in all
 
 
 @pytest.fixture(autouse=True)
