@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -24,6 +25,19 @@ class People(UserManager["User"]):
 class User(AbstractUser):
     """A person. `role` decides what the portal offers; `is_staff` (Django's) opens the admin
     and follows the role, see `accounts.services.roles`."""
+
+    # Django's own, in the portal's words.
+    username = models.CharField(
+        _("user name"),
+        max_length=150,
+        unique=True,
+        validators=[UnicodeUsernameValidator()],
+        help_text=_("At most 150 letters, digits and . _ - +"),
+        error_messages={"unique": _("Somebody has this user name already.")},
+    )
+    email = models.EmailField(_("e-mail address"), blank=True)
+    is_superuser = models.BooleanField(_("superuser"), default=False, help_text=_("Staff who make and undo superusers, and change what they have."))
+    is_active = models.BooleanField(_("active"), default=True, help_text=_("Whether they get in."))
 
     role = models.CharField(_("role"), max_length=10, choices=Role.choices, default=Role.STUDENT)
     keyboard = models.CharField(_("keyboard layout"), max_length=16, default="us", help_text=_("Used in new machines and in consoles."))
@@ -86,8 +100,8 @@ class RolePolicy(models.Model):
 
     class Meta:
         ordering = ["role"]
-        verbose_name = _("rules of a role")
-        verbose_name_plural = _("rules of roles")
+        verbose_name = _("role with rules")
+        verbose_name_plural = _("roles with rules")
 
     def __str__(self) -> str:
         return self.get_role_display()
