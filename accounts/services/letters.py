@@ -23,7 +23,7 @@ from django.utils.translation import override
 from accounts import mail
 from accounts.models import AddressLetter, PasswordLetter, User
 
-from . import preferences
+from . import audit, preferences
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,8 @@ def on_password_reset(user: User, **_: Any) -> None:
     """Somebody chose a password by a link. Where they have one address, the link went there, so it is theirs."""
     addresses = list(EmailAddress.objects.filter(user=user)[:2])
     if len(addresses) == 1 and not addresses[0].verified and addresses[0].email.lower() == user.email.lower():
-        addresses[0].set_verified()
+        if addresses[0].set_verified():
+            audit.record("user.address_confirmed", acting_user=user, target=user, email=addresses[0].email)
 
 
 def _send(letter: PasswordLetter | AddressLetter) -> bool:

@@ -52,6 +52,15 @@ def test_a_list_is_taken_in(sam):
     assert letters.send_due() == 2 and {sent.to[0] for sent in mail.outbox} == {"ada@uni.test", "grace@uni.test"}
 
 
+def test_whoever_chooses_a_password_by_that_mail_has_confirmed_the_address(client, sam):
+    take_in(GOOD, acting_user=sam)
+    ada = User.objects.get(username="ada")
+    form = client.get(letters.password_link(ada), follow=True)
+    client.post(form.request["PATH_INFO"], {"password1": "correct horse battery", "password2": "correct horse battery"})
+    assert EmailAddress.objects.get(user=ada).verified
+    assert AuditEntry.objects.get(action="user.address_confirmed", actor=ada).data["email"] == "ada@uni.test"
+
+
 def test_done_again_it_changes_nothing(sam):
     take_in(GOOD, acting_user=sam)
     User.objects.filter(username="ada").update(first_name="Augusta", role=Role.STUDENT)
