@@ -25,6 +25,7 @@ class Provider:
         self.misbehave = set()
         self.asked = []  # paths
         self.codes = {}
+        self.sent = 0  # bytes of an answer without an end
         self._key, self._foreign = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
         self.hold = threading.Event()  # a slow provider answers when it is set
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"provider": self}))
@@ -130,7 +131,15 @@ class Handler(BaseHTTPRequestHandler):
             provider.hold.wait()
             return
         page = parts.path.removeprefix("/realms/uni")
-        if "broken" in provider.misbehave:
+        if "endless" in provider.misbehave:
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while provider.sent < 50_000_000:
+                    provider.sent += self.wfile.write(b" " * 100_000)
+            except OSError:
+                pass  # nobody reads on
+        elif "broken" in provider.misbehave:
             self.answer(200, "<h1>Maintenance</h1>", "text/html")
         elif page == "/.well-known/openid-configuration":
             self.answer(200, provider.discovery())

@@ -361,6 +361,12 @@ def test_a_slow_provider_is_given_up(client, oidc, settings):
     assert refused(client.post(LOGIN), "does not answer")
 
 
+def test_an_answer_without_an_end_is_not_read_to_its_end(client, oidc):
+    oidc.misbehave.add("endless")
+    assert refused(client.post(LOGIN), "cannot trust")
+    assert 0 < oidc.sent < 30_000_000  # what was on its way
+
+
 def test_it_may_go_away_in_the_middle(client, oidc, settings):
     settings.SOCIALACCOUNT_REQUESTS_TIMEOUT = 0.2
     back = at_provider(begin(client))

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from accounts.models import AuditEntry, Identity, Role, User
 from tests.factories import make_user
-from tests.sso.identity_provider import SUBJECT_ID, TRANSIENT, WRAPPINGS, key_pair
+from tests.sso.identity_provider import GROUPS, SUBJECT_ID, TRANSIENT, WRAPPINGS, key_pair
 from tests.sso.walk import is_signed_in
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("saml")]
@@ -101,6 +101,8 @@ def test_an_assertion_may_be_encrypted_for_the_portal_and_is_looked_at_all_the_s
     settings.SOCIALACCOUNT_PROVIDERS["saml"]["APPS"][0]["settings"]["advanced"] |= {"x509cert": certificate, "private_key": key.decode()}
     saml.encrypt_for = certificate
     assert sign_in(browser(), saml).url == "/"
+    saml.attributes[GROUPS] = [f"CN=course-{number:04d},OU=groups,DC=uni,DC=test" for number in range(400)]
+    assert sign_in(browser(), saml).url == "/"
     saml.misbehave.add("no audience")
     assert refused(sign_in(browser(), saml))
 
@@ -140,9 +142,15 @@ def test_a_stolen_assertion_in_an_answer_to_the_thiefs_own_request(client, saml)
     assert refused(end(client, where, forged))
 
 
-@pytest.mark.parametrize("posted", [{}, {"SAMLResponse": ""}, {"SAMLResponse": "%%%"}, {"SAMLResponse": "PGEvPg=="}, {"SAMLResponse": "x" * 500_001}])
+@pytest.mark.parametrize("posted", [{}, {"SAMLResponse": ""}, {"SAMLResponse": "%%%"}, {"SAMLResponse": "PGEvPg=="}, {"SAMLResponse": "x" * 80_001}])
 def test_rubbish_gets_a_sentence(client, posted):
     assert refused(end(client, ACS, posted))
+
+
+@pytest.mark.parametrize("name", ["SAMLResponse", "RelayState", "anything"])
+def test_what_is_too_long_is_not_kept(client, name):
+    assert refused(client.post(ACS, {"SAMLResponse": "PGEvPg==", name: "x" * 80_001}))
+    assert not Session.objects.exists()
 
 
 def test_entities_of_an_answer_are_not_followed(client):

@@ -1,5 +1,6 @@
 """What is asked of an OpenID Connect provider: its discovery document, its keys, and whether a token is good."""
 
+import json
 from typing import Any
 
 import jwt
@@ -15,7 +16,7 @@ _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "E
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 _KEPT = 600  # seconds that a document counts
 _CLOCKS_DIFFER = 30  # seconds
-_LONGEST = 1_000_000  # bytes of an answer
+_LONGEST, _AT_ONCE = 1_000_000, 65_536  # bytes of an answer
 
 
 def configuration(provider: Any) -> dict[str, Any]:
@@ -42,14 +43,18 @@ def configuration(provider: Any) -> dict[str, Any]:
 def fetch(provider: Any, url: str, **options: Any) -> dict[str, Any]:
     """A JSON object of the provider. Raises SignInRefused."""
     try:
-        with get_adapter().get_requests_session() as session:
-            answer = session.get(url, **options)
+        with get_adapter().get_requests_session() as session, session.get(url, stream=True, **options) as answer:
             answer.raise_for_status()
-            found = answer.json() if len(answer.content) <= _LONGEST else None
-    except requests.JSONDecodeError:
-        found = None
+            body = b""
+            for piece in answer.iter_content(_AT_ONCE):  # unpacked, where it comes packed
+                body += piece
+                if len(body) > _LONGEST:
+                    raise untrustworthy(provider, "an answer is too long")
+            found = json.loads(body)
     except requests.RequestException as error:
         raise unreachable(provider, type(error).__name__) from error
+    except (ValueError, RecursionError):
+        found = None
     if not isinstance(found, dict):
         raise untrustworthy(provider, "an answer is no JSON object")
     return found
