@@ -8,7 +8,7 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
-from accounts.models import DIRECTORY, ApiToken, AuditEntry, Identity, Role
+from accounts.models import DIRECTORY, ApiToken, AuditEntry, Identity, Role, User
 from accounts.services import audit, export, removal, ssh_keys
 from machines.lifecycle import State
 from tests.classes.rows import enrol, make_class
@@ -52,6 +52,7 @@ def test_the_file_holds_what_is_kept_of_a_person_and_nothing_of_others(ada, hers
     make_request(ada, template=machine.template, reason="For my thesis.")
     enrol(make_class("Web"), ada)
     found = download(hers)
+    assert found["profile"].keys() >= {field.name for field in User._meta.concrete_fields} - {"id", "password", "is_active", "is_staff", "is_superuser"}
     assert found["profile"]["username"] == "ada" and found["profile"]["first_name"] == "Ada"
     assert [machine["name"] for machine in found["machines"]] == ["web-01"]
     assert found["ssh_keys"][0]["text"] == KEY and found["identities"][0]["uid"] == "uuid-1"
