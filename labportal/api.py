@@ -1,12 +1,14 @@
 """The API at /api/v1/: what the pages do, for programs. A token opens it, never a session, so no other site can use it through a browser."""
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import URLPattern, URLResolver
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
@@ -31,6 +33,27 @@ class Api(NinjaAPI):
 
     def get_openapi_schema(self, *, path_prefix: str | None = None, path_params: dict[str, Any] | None = None) -> OpenAPISchema:
         return self.schema
+
+    def _get_urls(self) -> list[URLResolver | URLPattern]:
+        """Ninja answers a wrong method with plain text, and asks no handler of ours."""
+        found = super()._get_urls()
+        for pattern in found:
+            if isinstance(pattern, URLPattern):
+                pattern.callback = _with_wrong_methods_said(pattern.callback)
+        return found
+
+
+def _with_wrong_methods_said(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    @wraps(view)
+    def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(request, *args, **kwargs)
+        if response.status_code != 405:
+            return response
+        said = _answer(request, 405, "wrong_method", _("What is at this address takes no %(method)s.") % {"method": request.method})
+        said["Allow"] = response["Allow"]
+        return said
+
+    return answered
 
 
 api = Api(
@@ -82,6 +105,11 @@ def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     first = error.errors[0]
     where = ".".join(str(step) for step in first["loc"][1:])
     return _answer(request, 422, "invalid", f"{where}: {first['msg']}")
+
+
+@api.exception_handler(RequestDataTooBig)
+def _too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+    return _answer(request, 413, "too_large", _("This is more than the portal takes at once."))
 
 
 @api.exception_handler(HttpError)

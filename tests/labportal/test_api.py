@@ -223,6 +223,16 @@ def test_what_is_invalid_is_named_and_not_sent_back(program, path, where):
     assert said(answer) == (422, "invalid") and answer.json()["message"].startswith(where)
 
 
+def test_a_method_that_a_path_does_not_take(program):
+    answer = program.ask("delete", "me")
+    assert said(answer) == (405, "wrong_method")
+    assert "GET" in answer["Allow"]
+
+
+def test_a_body_that_is_too_large(program):
+    assert said(program.post("requests", {"purpose": "x" * 3_000_000})) == (413, "too_large")
+
+
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"template": 1e400}', b"[" * 100_000, b"9" * 5000])
 def test_a_body_that_is_no_json_is_malformed(program, body):
     answer = program.client.generic("POST", f"{API}/requests", body, content_type="application/json")
