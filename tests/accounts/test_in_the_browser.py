@@ -8,7 +8,8 @@ from django.urls import reverse
 
 from accounts.hashers import PBKDF2InTurn
 from accounts.models import User
-from tests.factories import PASSWORD, make_user
+from accounts.services import audit
+from tests.factories import PASSWORD, make_cluster, make_user
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
@@ -45,7 +46,7 @@ def window(chromium, portal):
     """A browser of its own in which somebody signs in as people do."""
     contexts = []
 
-    def open_window(user, *, width=1440, dark=False, **options):
+    def open_window(user, *, width=1440, dark=False, home="/", **options):
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", base_url=portal.url, **options)
         contexts.append(context)
         page = context.new_page()
@@ -54,7 +55,7 @@ def window(chromium, portal):
         page.fill("[name=login]", user.username)
         page.fill("[name=password]", PASSWORD)
         page.click("main button[type=submit]")
-        page.wait_for_url(portal.url + "/")
+        page.wait_for_url(portal.url + home)
         return page
 
     yield open_window
@@ -75,6 +76,20 @@ def test_every_page_about_oneself_is_in_the_frame_and_for_everybody(window, ada)
             assert page.evaluate("window.violations") == []
             found = Axe().run(page)
             assert found.violations_count == 0, f"{name}: {found.generate_report()}"
+
+
+def test_the_record_in_the_admin_is_for_everybody(window, ada):
+    User.objects.filter(pk=ada.pk).update(role="staff", is_staff=True)
+    make_cluster()  # simulated, which a banner says
+    entry = audit.record("user.limits", acting_user=ada, target=make_user("grace"))
+    for dark in (False, True):
+        page = window(ada, dark=dark, home=reverse("machines:machines"))
+        for path in (reverse("admin:accounts_auditentry_changelist"), reverse("admin:accounts_auditentry_change", args=[entry.pk])):
+            page.goto(path)
+            expect(page.locator(".portal-banner")).to_be_visible()
+            expect(page.get_by_role("link", name="grace").first).to_be_visible()
+            found = Axe().run(page)
+            assert found.violations_count == 0, f"{path}: {found.generate_report()}"
 
 
 def test_a_person_walks_through_their_account(window, ada, tmp_path):
