@@ -1,16 +1,18 @@
 """What the portal adds to allauth: coming and going is recorded."""
 
 import logging
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from allauth.account.adapter import DefaultAccountAdapter, get_adapter
 from allauth.account.internal.flows.login import get_authentication_records
+from allauth.core.exceptions import ImmediateHttpResponse
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import resolve_url
+from django.shortcuts import render, resolve_url
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
@@ -43,6 +45,11 @@ def _login_of(credentials: dict[str, Any]) -> str:
 def _has_password_here(login: str) -> bool:
     user = LocalBackend.named(login)
     return user is not None and user.has_usable_password()
+
+
+class MailNotSent(ImmediateHttpResponse):  # type: ignore[misc]  # allauth has no types
+    """A mail somebody waits for could not be handed to the mail server. They read so, whoever they are: mails go to
+    addresses that are known here and to those that are not."""
 
 
 class AccountAdapter(AsksAgain, KeepsAnAddress, DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
@@ -120,9 +127,14 @@ class AccountAdapter(AsksAgain, KeepsAnAddress, DefaultAccountAdapter):  # type:
             audit.record("user.signed_up", acting_user=saved, target=saved)
         return saved
 
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        try:
+            super().send_mail(template_prefix, email, context)
+        except OSError as error:
+            logger.exception("The mail %s could not be sent.", template_prefix)
+            raise MailNotSent(render(self.request, "account/mail_not_sent.html", status=503)) from error
+
     def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
         """What changed stays changed when no mail of it can be sent."""
-        try:
+        with suppress(MailNotSent):
             super().send_notification_mail(*args, **kwargs)
-        except OSError:
-            logger.exception("A mail about a change to an account could not be sent.")

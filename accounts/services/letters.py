@@ -83,10 +83,11 @@ def trim() -> None:
 
 def on_password_reset(user: User, **_: Any) -> None:
     """Somebody chose a password by a link. Where they have one address, the link went there, so it is theirs."""
-    addresses = list(EmailAddress.objects.filter(user=user)[:2])
-    if len(addresses) == 1 and not addresses[0].verified and addresses[0].email.lower() == user.email.lower():
-        if addresses[0].set_verified():
-            audit.record("user.address_confirmed", acting_user=user, target=user, email=addresses[0].email)
+    [address, *others] = EmailAddress.objects.filter(user=user)[:2] or [None]
+    if address is None or others or address.verified or address.email.lower() != user.email.lower():
+        return
+    if address.set_verified():
+        audit.record("user.address_confirmed", acting_user=user, target=user, email=address.email)
 
 
 def _send(letter: PasswordLetter | AddressLetter) -> bool:
