@@ -147,6 +147,15 @@ _SENTENCES: dict[str, Promise | str] = {
     "audit.forgotten": gettext_lazy("%(who)s forgot %(count)s entries of the record that were kept long enough"),
 }
 
+# The same by somebody else than usual, as `by` or the beginning of `source` in the entry's data tells.
+_BY: dict[tuple[str, str], Promise | str] = {
+    ("user.from_outside", "directory"): gettext_lazy("%(what)s came in with an account of the directory"),
+    ("user.address", "directory"): gettext_lazy("The directory gave %(what)s the address %(email)s"),
+    ("user.address", "sso"): gettext_lazy("Single sign-on gave %(what)s the address %(email)s"),
+    ("class.join", "directory"): gettext_lazy("The directory put %(student)s into the class %(what)s"),
+    ("class.join", "import"): gettext_lazy("%(who)s put %(student)s into the class %(what)s"),
+}
+
 # They tell by themselves that something was refused or failed.
 _OF_FAILURES = {
     *("user.sign_in_failed", "second_factor.wrong_code", "token.refused"),
@@ -171,7 +180,8 @@ class _Words(dict[str, Any]):
 
 def sentence(entry: AuditEntry, who: str, what: str) -> SafeString:
     """What happened, as HTML. Both are escaped unless they are safe, and so is what the entry's data say."""
-    known = _SENTENCES.get(entry.action, gettext_lazy("%(who)s: %(action)s %(what)s"))
+    by = str(entry.data.get("by") or entry.data.get("source") or "").split(":")[0]
+    known = _BY.get((entry.action, by)) or _SENTENCES.get(entry.action, gettext_lazy("%(who)s: %(action)s %(what)s"))
     told = {name: str(value) for name, value in entry.data.items() if isinstance(value, str | int | float)}
     words = _Words({name: conditional_escape(value) for name, value in {**told, "action": entry.action, "who": who, "what": what}.items()})
     told_whole = str(known) % words

@@ -49,6 +49,24 @@ def test_a_row_reads_like_a_sentence_and_leads_on(client, staff, anna):
     assert f'<a href="{person}">Anna Maier (anna)</a> opened the screen of <a href="{page}">web-07</a>' in text
 
 
+@pytest.mark.parametrize(
+    ("action", "data", "sentence"),
+    [
+        ("class.join", {"student": "bob", "by": "directory"}, "The directory put bob into the class Web"),
+        ("class.join", {"student": "bob", "by": "import"}, "eve put bob into the class Web"),
+        ("class.join", {"invite": 1}, "eve joined the class Web"),
+        ("user.address", {"source": "directory", "email": "a@uni.test"}, "The directory gave Web the address a@uni.test"),
+        ("user.address", {"source": "sso:uni", "email": "a@uni.test"}, "Single sign-on gave Web the address a@uni.test"),
+        ("user.address", {"email": "a@uni.test"}, "eve gave Web the address a@uni.test"),
+        ("user.from_outside", {"source": "directory"}, "Web came in with an account of the directory"),
+        ("user.from_outside", {"source": "sso:uni"}, "Web came in with an account of another system"),
+    ],
+)
+def test_it_says_who_did_it_and_to_whom(staff, action, data, sentence):
+    entry = audit.record(action, acting_user=staff, target_name="Web", **data)
+    assert record_words.sentence(entry, "eve", "Web") == sentence
+
+
 def test_every_action_of_the_portal_has_a_sentence():
     root = Path(__file__).resolve().parents[2]
     sources = [path.read_text() for app in ("accounts", "machines", "classes", "console", "labportal") for path in (root / app).glob("**/*.py")]
