@@ -19,6 +19,11 @@ def person(pk: int) -> User | None:
     return User.objects.filter(pk=pk).first()
 
 
+def removals_asked() -> int:
+    """How many people wait for staff to remove their account."""
+    return User.objects.filter(removal_asked_at__isnull=False).count()
+
+
 def recorded(
     *, action: str = "", person: str = "", object_id: str = "", outcome: str = "", since: datetime | None = None, until: datetime | None = None
 ) -> QuerySet[AuditEntry]:

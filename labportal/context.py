@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from accounts import mail
+from accounts.selectors import removals_asked
 from machines.selectors import simulated
 from machines.services import realms
 
@@ -24,5 +25,6 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         "directory_password_url": settings.DIRECTORY.password_url if settings.DIRECTORY else "",
         "realm_sign_in": SimpleLazyObject(lambda: bool(realms.offered())),
         "single_sign_on": bool(settings.SOCIALACCOUNT_PROVIDERS),
+        "removals_asked": SimpleLazyObject(removals_asked),  # of everybody: for pages of staff
         "vendor_is_built": vendor_is_built(),
     }

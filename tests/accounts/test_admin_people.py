@@ -514,6 +514,21 @@ def test_many_accounts_are_closed_and_ones_own_is_not(admin, sam, ada):
     assert not again(ada).is_active and again(sam).is_active
 
 
+# -- who asked to be removed ---------------------------------------------------------------------
+
+
+def test_staff_see_how_many_ask_to_be_removed(admin, django_assert_num_queries):
+    with CaptureQueriesContext(connection) as before:
+        assert "to be removed" not in admin.get(reverse("admin:index")).content.decode()
+    queries = len(before)
+    make_user("ada", removal_asked_at=timezone.now())
+    assert "1 person asks to be removed" in admin.get(reverse("admin:index")).content.decode()
+    make_user("bob", removal_asked_at=timezone.now())
+    with django_assert_num_queries(queries):
+        text = admin.get(reverse("admin:index")).content.decode()
+    assert "2 people ask to be removed" in text and f'href="{reverse("admin:accounts_user_changelist")}?removal=yes"' in text
+
+
 # -- rules of roles ------------------------------------------------------------------------------
 
 
