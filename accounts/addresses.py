@@ -5,13 +5,22 @@ from urllib.parse import urlencode
 
 from allauth.account.models import EmailAddress
 from allauth.account.utils import get_next_redirect_url
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from .http import page_clicked_before
+
+_LONGEST = 254  # characters, as RFC 5321 has it; the table holds no more
 
 
 class KeepsAnAddress:
     """Part of the account adapter."""
+
+    def clean_email(self, email: str) -> str:
+        if len(email) > _LONGEST:
+            raise ValidationError(_("An address has at most 254 characters."))
+        return str(super().clean_email(email))  # type: ignore[misc]  # of allauth's adapter
 
     def can_delete_email(self, email_address: EmailAddress) -> bool:
         """The only confirmed one stays: without it nobody gets a new password, and who must have one gets in no more."""

@@ -3,12 +3,14 @@ from django.urls import path
 from accounts.sso.connections import connections
 
 from . import views, views_data, views_sessions, views_ssh_keys, views_tokens, views_viewing
+from .views_addresses import AddressesView
 
 app_name = "accounts"
 urlpatterns = [
     path("profile/", views.profile, name="profile"),
     path("ssh-keys/", views_ssh_keys.keys, name="ssh_keys"),
     path("ssh-keys/<int:pk>/remove/", views_ssh_keys.remove, name="remove_ssh_key"),
+    path("email/", AddressesView.as_view(), name="addresses"),  # before allauth's, of which it is the page
     path("3rdparty/", connections, name="connections"),  # before allauth's, of which it is the page
     path("sessions/", views_sessions.signed_in, name="sessions"),  # before allauth's, of which it is the page
     path("sessions/<int:pk>/end/", views_sessions.end, name="end_session"),

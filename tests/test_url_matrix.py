@@ -148,6 +148,7 @@ MATRIX: dict[str, Row] = {
     "account_inactive": Row(OK, NOT_ALLOWED),
     "account_reauthenticate": Row(SIGNED_IN, SIGNED_IN),
     "account_email": Row(SIGNED_IN, (LOGIN, *[SEE_OTHER] * 5)),
+    "accounts:addresses": Row(SIGNED_IN, (LOGIN, *[SEE_OTHER] * 5)),
     "account_email_verification_sent": Row(OK, NOT_ALLOWED),
     "account_confirm_email": Row(OK, NOT_FOUND, lambda world: ["no-such-key"]),
     "account_change_password": Row(SIGNED_IN, SIGNED_IN),

@@ -79,6 +79,35 @@ def test_a_mail_is_announced_when_it_was_sent_and_not_when_it_was_not(client):
     assert all("To have it sent again, wait three minutes and sign in again." in page for page in pages)
 
 
+def buttons(client):
+    """Those of each address on the page."""
+    forms = re.findall(r'<form class="row-line".*?</form>', client.get(reverse("account_email")).content.decode(), re.S)
+    return {re.search(r'name="email" value="([^"]+)"', form)[1]: set(re.findall(r'name="action_(\w+)"', form)) for form in forms}
+
+
+def test_an_address_has_the_buttons_that_do_something(client, ada):
+    assert buttons(client) == {"ada@uni.test": set()}
+    other = EmailAddress.objects.create(user=ada, email="ada@home.test")
+    assert buttons(client) == {"ada@uni.test": set(), "ada@home.test": {"send", "remove"}}
+    other.set_verified()
+    assert buttons(client) == {"ada@uni.test": set(), "ada@home.test": {"primary", "remove"}}
+
+
+def test_where_nothing_is_confirmed_one_chooses_all_the_same(client, ada, settings):
+    EmailAddress.objects.filter(user=ada).update(verified=False)
+    EmailAddress.objects.create(user=ada, email="ada@home.test")
+    settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+    assert buttons(client) == {"ada@uni.test": set(), "ada@home.test": {"primary", "remove"}}
+
+
+@pytest.mark.parametrize("length", [254, 255])
+def test_an_address_is_as_long_as_the_table_holds(client, ada, length):
+    email = "a" * (length - len("@home.test")) + "@home.test"
+    page = press(client, "action_add", email)
+    assert (email in addresses(ada)) == (length == 254)
+    assert ("at most 254 characters" in page) == (length == 255)
+
+
 # -- the way of an invite ------------------------------------------------------------------------
 
 NEW = {"username": "grace", "email": "grace@uni.test", "password1": "an admirable compiler"}
