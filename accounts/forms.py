@@ -42,6 +42,11 @@ KEYBOARDS = [
 plain_name = RegexValidator("[\\u202a-\\u202e\\u2066-\\u2069\\x00-\\x1f\\x7f]", _("Leave out control characters."), inverse_match=True)
 
 
+# What people may call themselves. Letters of other scripts look like these, and a dash in front like an option of a command.
+# Those whom staff or another system named may have other names.
+chosen_name = RegexValidator(r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z", _("A user name has letters from a to z, digits and . _ - and begins with a letter or a digit."))
+
+
 class ProfileForm(forms.ModelForm):
     """What one tells about oneself, and how the portal and machines are to be. Nothing else is taken, whatever is posted."""
 
@@ -182,6 +187,11 @@ class SignUpForm(PlainForm, SignupForm):  # type: ignore[misc]
 
     labels: ClassVar = {"username": _("User name"), "email": _EMAIL}
     account_already_exists: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"].validators.append(chosen_name)
+        self.fields["username"].help_text = _("Letters without accents, digits and . _ - Begin with a letter or a digit.")
 
     def validate_unique_email(self, value: str) -> str:
         email: str = super().validate_unique_email(value)

@@ -81,6 +81,18 @@ def test_nobody_signs_up_as_staff(client):
     assert user.role == Role.STUDENT and not user.is_staff and not user.is_superuser
 
 
+@pytest.mark.parametrize("username", ["\u0430lice", "-x", ".x", "a b", "a+b", "\u00e9ve"])
+def test_a_user_name_is_in_plain_letters(client, username):
+    page = sign_up(client, username=username).content.decode()
+    assert "begins with a letter or a digit" in page and not User.objects.exists()
+
+
+@pytest.mark.parametrize("username", ["Grace", "9grace", "g.race_h-1"])
+def test_a_user_name_may_have_capitals_digits_dots_and_dashes(client, username):
+    assert sign_up(client, username=username).status_code == 302
+    assert User.objects.filter(username__iexact=username).exists()
+
+
 def test_signing_up_leads_back_to_where_one_came_from(client):
     text = client.get(reverse("account_login") + "?next=/join/abc/").content.decode()
     assert "/accounts/signup/?next=%2Fjoin%2Fabc%2F" in text
