@@ -38,11 +38,9 @@ def _one(why: str) -> list[str]:
 
 def _deactivate(user: User, acting_user: User) -> str:
     ended = people.deactivate(user, acting_user=acting_user)
-    return _("The account of %(user)s is closed. Ended: %(sessions)d sessions, %(tokens)d API tokens.") % {
-        "user": user,
-        "sessions": ended.sessions,
-        "tokens": ended.tokens,
-    }
+    sessions = ngettext("%(count)d session", "%(count)d sessions", ended.sessions) % {"count": ended.sessions}
+    tokens = ngettext("%(count)d API token", "%(count)d API tokens", ended.tokens) % {"count": ended.tokens}
+    return _("The account of %(user)s is closed. Ended: %(sessions)s, %(tokens)s.") % {"user": user, "sessions": sessions, "tokens": tokens}
 
 
 def _reactivate(user: User, acting_user: User) -> str:

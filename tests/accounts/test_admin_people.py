@@ -281,7 +281,7 @@ def test_a_closed_account_loses_sessions_and_tokens_and_keeps_machines(admin, ad
     assert browser.get("/").status_code == 200 and UserSession.objects.filter(user=ada).exists()
     tokens.make(ada, name="laptop", scopes=[], expires_at=timezone.now() + timedelta(days=1))
     machine = make_machine(owner=ada)
-    assert "Ended: 1 sessions, 1 API tokens" in told(admin.post(button(ada, "deactivate"), follow=True))
+    assert "Ended: 1 session, 1 API token." in told(admin.post(button(ada, "deactivate"), follow=True))
     assert not again(ada).is_active and not ApiToken.objects.filter(revoked_at=None).exists()
     assert browser.get("/").status_code == 302
     machine.refresh_from_db()
