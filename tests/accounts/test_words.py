@@ -1,12 +1,15 @@
 """What the portal says about accounts: in its own words, not in those of the libraries it stands on."""
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from allauth.account.models import EmailAddress
 from django.core import mail
 from django.core.cache import cache
+from django.test import Client
 from django.urls import reverse
+from django.utils import formats
 
 from accounts.models import Role, RolePolicy
 from tests.factories import PASSWORD, make_user
@@ -69,6 +72,25 @@ def test_messages_about_addresses(client):
         page = client.post(reverse("account_email"), {button: "", "email": email}, follow=True).content.decode()
         assert said in page
         in_our_words(page)
+
+
+def test_moments_are_written_as_in_britain(client):
+    user = make_user("ada")
+    user.date_joined = datetime(2026, 11, 21, 15, 52, tzinfo=UTC)
+    user.save()
+    client.force_login(make_user("root", role=Role.STAFF, is_superuser=True))
+    assert "21 November 2026, 15:52" in client.get(reverse("admin:accounts_user_change", args=[user.pk])).content.decode()
+    browser = Client()
+    browser.post(reverse("account_login"), {"login": "ada", "password": PASSWORD})
+    browser.post(reverse("account_change_password"), {"oldpassword": PASSWORD, "password1": NEW["password1"], "password2": NEW["password1"]})
+    (sent,) = mail.outbox
+    assert re.search(r"at \d+ [A-Z][a-z]+ \d{4}, \d\d:\d\d from", sent.body)
+    assert formats.time_format(user.date_joined) == "15:52"
+
+
+def test_one_wording_for_a_forgotten_password(client):
+    page = client.get(reverse("account_login")).content.decode()
+    assert f'<a href="{reverse("account_reset_password")}">Forgotten your password?</a>' in page and "Forgot " not in page
 
 
 def test_refusals(client):
