@@ -57,6 +57,7 @@ def test_the_mail_for_a_forgotten_password(client, email):
     client.post(reverse("account_reset_password"), {"email": email})
     (sent,) = mail.outbox
     in_our_words(sent.subject, sent.body)
+    assert sent.body.endswith("labportal · http://testserver")
     assert ("account ada" in sent.body) == (email == "ada@uni.test")
 
 
