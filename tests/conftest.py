@@ -19,6 +19,8 @@ def django_db_setup(django_db_setup, django_db_blocker):
     record refuses both; tests/accounts/test_audit_append_only.py tries the trigger that is taken away here."""
     sqlite = connection.vendor == "sqlite"
     with django_db_blocker.unblock(), connection.cursor() as cursor:
+        if "accounts_auditentry" not in connection.introspection.table_names(cursor):
+            return  # none of the chosen tests wants a database
         # Fails where a migration has lost it.
         cursor.execute("DROP TRIGGER audit_not_removed" if sqlite else "DROP TRIGGER audit_not_emptied ON accounts_auditentry")
         cursor.execute(f"SELECT {'name FROM sqlite_master' if sqlite else 'tgname FROM pg_trigger'}")
