@@ -24,7 +24,7 @@ from accounts.services import audit
 from . import admin_audit_filters as filters
 from . import record_words
 from .admin_read_only import ReadOnly
-from .models import AuditEntry, User
+from .models import AuditEntry
 from .record_file import FORMATS, pieces, pieces_in_turn
 
 # Nobody turns the pages of more, and counting a million rows takes longer than reading a page of them.
@@ -144,8 +144,3 @@ class AuditEntryAdmin(ReadOnly):
 
 def history_of_object(entry: AuditEntry) -> str:
     return f"{reverse('admin:accounts_auditentry_changelist')}?{urlencode({'object': f'{entry.object_type}:{entry.object_id}'})}"
-
-
-def history_of_person(user: User) -> str:
-    """Where staff read what this person did."""
-    return f"{reverse('admin:accounts_auditentry_changelist')}?{urlencode({'actor': user.pk})}"

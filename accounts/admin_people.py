@@ -76,13 +76,12 @@ class RemovalFilter(YesNoFilter):
 
 
 class PeopleAdmin(UserAdmin):
+    records_itself = True
     form = PersonForm
     add_form = NewPersonForm
     add_form_template = None
     change_list_template = "admin/accounts/user/change_list.html"
     change_form_template = "admin/accounts/user/change_form.html"
-    list_display: Any = ("username", "full_name", "email", "role", "is_active", "last_login")
-    list_filter: ClassVar[Any] = ("role", "is_active", SecondFactorFilter, GoneFilter, RemovalFilter, "is_superuser")
     search_fields: ClassVar[Any] = ("username", "first_name", "last_name", "email", "emailaddress__email", "identities__name", "=identities__uid")
     list_per_page = 50
     show_full_result_count = False
@@ -373,6 +372,7 @@ class PeopleAdmin(UserAdmin):
 class RolePolicyAdmin(admin.ModelAdmin):
     """What holds for everybody of one role."""
 
+    records_itself = True
     form = RolePolicyForm
     list_display = ("role", "second_factor", *people.LIMITS)
 
