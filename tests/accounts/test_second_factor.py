@@ -427,6 +427,7 @@ def test_the_keys_of_the_fields_are_rotated_for_them_too(ada, secret, settings):
     codes = RecoveryCodes.activate(ada).get_unused_codes()
     settings.FIELD_KEYS = [Fernet.generate_key().decode(), *settings.FIELD_KEYS]
     call_command("rotate_field_keys")
+    assert AuditEntry.objects.filter(action="keys.rotated", object_name="mfa.Authenticator").get().data == {"rows": 2}
     settings.FIELD_KEYS = settings.FIELD_KEYS[:1]
     assert TOTP(Authenticator.objects.get(type="totp")).validate_code(code_of(secret))
     assert RecoveryCodes.activate(ada).get_unused_codes() == codes

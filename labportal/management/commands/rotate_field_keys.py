@@ -1,5 +1,6 @@
 from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.apps import apps
 from django.core.management.base import BaseCommand
 from django.db import models, transaction
@@ -17,10 +18,12 @@ class Command(BaseCommand):
         for model in apps.get_models():
             fields = [field.name for field in model._meta.concrete_fields if isinstance(field, EncryptedTextField)]
             if fields:
-                count = _rotate(model, fields)
-                self.stdout.write(f"{model._meta.verbose_name_plural}: {count}")
-                audit.record("keys.rotated", acting_user=None, target_name=model._meta.label, rows=count)
-        self.stdout.write(f"second factors: {second_factors.encrypt_all_anew(BATCH)}")
+                self._tell(model, model._meta.verbose_name_plural, _rotate(model, fields))
+        self._tell(Authenticator, "second factors", second_factors.encrypt_all_anew(BATCH))
+
+    def _tell(self, model: type[models.Model], name: Any, count: int) -> None:
+        self.stdout.write(f"{name}: {count}")
+        audit.record("keys.rotated", acting_user=None, target_name=model._meta.label, rows=count)
 
 
 def _rotate(model: type[models.Model], fields: list[str]) -> int:
