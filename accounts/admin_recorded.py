@@ -18,24 +18,30 @@ _PLAIN = (models.BooleanField, models.IntegerField, models.FloatField, models.Da
 
 
 class Recorded(admin.ModelAdmin):
-    """Django's own history beside it is neither append-only nor searchable."""
+    """Django's own history beside it is neither append-only nor searchable. What a class with `records_itself = True` adds
+    and changes is left to the entries of the services it calls."""
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
-        request.changes_recorded = _changes(form)  # type: ignore[attr-defined]  # for log_change of this request
+        request.changes_recorded = changes(form)  # type: ignore[attr-defined]  # for log_change of this request
         return super().construct_change_message(request, form, formsets, add)
 
     def log_addition(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
-        self._record(request, "add", obj, message)
+        if not self._leaves_it_to_services():
+            self._record(request, "add", obj, message)
         return super().log_addition(request, obj, message)
 
     def log_change(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
-        self._record(request, "change", obj, message)
+        if not self._leaves_it_to_services():
+            self._record(request, "change", obj, message)
         return super().log_change(request, obj, message)
 
     def log_deletions(self, request: HttpRequest, queryset: Iterable[models.Model]) -> Any:
         for obj in queryset:
             self._record(request, "delete", obj, "")
         return super().log_deletions(request, queryset)  # type: ignore[arg-type]  # Django itself passes a list too
+
+    def _leaves_it_to_services(self) -> bool:
+        return bool(getattr(self, "records_itself", False))  # of the class this is wrapped around
 
     def _record(self, request: HttpRequest, what: str, obj: models.Model, message: Any) -> None:
         data: dict[str, Any] = {}
@@ -49,7 +55,8 @@ class Recorded(admin.ModelAdmin):
         audit.record(f"admin.{what}", acting_user=person(request), target=obj, **{name: value for name, value in data.items() if value})
 
 
-def _changes(form: Any) -> dict[str, list[Any]]:
+def changes(form: Any) -> dict[str, list[Any]]:
+    """What changed by this form, before and after, as far as the record tells it."""
     if not isinstance(form, BaseModelForm) or form.instance is None:
         return {}
     values = {}

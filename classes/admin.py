@@ -21,6 +21,7 @@ class InviteInline(ReadOnlyInline):
 
 @admin.register(LabClass)
 class LabClassAdmin(admin.ModelAdmin):
+    records_itself = True
     list_display = ("name", "teacher", "template", "created_at", "archived_at")
     list_filter = (("archived_at", admin.EmptyFieldListFilter),)
     list_select_related = ("teacher", "template")

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
+from accounts.admin_recorded import changes
 from accounts.http import person
 from accounts.services import audit
 from machines.admin_adoption import Adoption, cluster_page
@@ -34,6 +35,7 @@ def _report(cluster: Cluster) -> tuple[ClusterReport | None, int]:
 
 @admin.register(Cluster)
 class ClusterAdmin(Adoption, admin.ModelAdmin):
+    records_itself = True
     form = ClusterForm
     change_form_template = "admin/machines/cluster/change_form.html"
     list_display = ("name", "kind", "reachable", "seen_at", "maintenance", "problem")
@@ -81,7 +83,8 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
             obj.save(update_fields=[*columns, "config", "kind", "secret", "terminal_password"])
         else:
             super().save_model(request, obj, form, change)
-        audit.record("cluster.change" if change else "cluster.add", acting_user=person(request), target=obj, fields=form.changed_data)
+        action = "cluster.change" if change else "cluster.add"
+        audit.record(action, acting_user=person(request), target=obj, fields=form.changed_data, values=changes(form))
         checking.ask(obj, acting_user=person(request))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:

@@ -73,6 +73,7 @@ class MailInline(admin.TabularInline):
 
 @admin.register(MachineRequest)
 class MachineRequestAdmin(admin.ModelAdmin):
+    records_itself = True
     form = DecisionForm
     change_form_template = "admin/machines/machinerequest/change_form.html"
     list_display = ("wanted", "requester", "why", "room", "days", "shown")
