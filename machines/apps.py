@@ -15,6 +15,7 @@ class MachinesConfig(AppConfig):
         from .services import approvals, sweep, terms, transitions
 
         export.SECTIONS += [
+            export.Section("realm_accounts", personal.realm_accounts),
             export.Section("machines", personal.machines),
             export.Section("requests", personal.requests),
             export.Section("operations", personal.operations),

@@ -1,4 +1,4 @@
-"""What the portal keeps of a person's machines: for the file they take with them, and before they go."""
+"""What the portal keeps of a person's machines and accounts of clusters: for the file they take with them, and before they go."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,6 +16,11 @@ def machines(user: User) -> Iterable[Mapping[str, object]]:
     return Machine.objects.filter(owner=user).values(
         "key", "name", "state", "cluster__name", "template__name", "cores", "memory_mib", "disk_gib", "username", "seeded_with", "created_at"
     )
+
+
+def realm_accounts(user: User) -> Iterable[Mapping[str, object]]:
+    """The accounts of clusters that lead to this person."""
+    return user.realm_identities.values("cluster__name", "userid", "role_before")
 
 
 def requests(user: User) -> Iterable[Mapping[str, object]]:

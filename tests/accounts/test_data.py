@@ -11,6 +11,7 @@ from django.urls import reverse
 from accounts.models import DIRECTORY, ApiToken, AuditEntry, Identity, Role, User
 from accounts.services import audit, export, removal, ssh_keys
 from machines.lifecycle import State
+from machines.models import RealmIdentity
 from tests.classes.rows import enrol, make_class
 from tests.factories import PASSWORD, make_machine, make_request, make_user
 
@@ -51,11 +52,13 @@ def test_the_file_holds_what_is_kept_of_a_person_and_nothing_of_others(ada, hers
     make_machine("of-bob", owner=make_user("bob"))
     make_request(ada, template=machine.template, reason="For my thesis.")
     enrol(make_class("Web"), ada)
+    RealmIdentity.objects.create(user=ada, cluster=machine.cluster, userid="ada@pve", role_before="student")
     found = download(hers)
     assert found["profile"].keys() >= {field.name for field in User._meta.concrete_fields} - {"id", "password", "is_active", "is_staff", "is_superuser"}
     assert found["profile"]["username"] == "ada" and found["profile"]["first_name"] == "Ada"
     assert [machine["name"] for machine in found["machines"]] == ["web-01"]
     assert found["ssh_keys"][0]["text"] == KEY and found["identities"][0]["uid"] == "uuid-1"
+    assert found["realm_accounts"] == [{"cluster__name": machine.cluster.name, "userid": "ada@pve", "role_before": "student"}]
     assert found["api_tokens"][0]["name"] == "script" and found["requests"][0]["reason"] == "For my thesis."
     assert [lesson["lab_class__name"] for lesson in found["classes_joined"]] == ["Web"]
     assert "ssh_key.add" in [line["action"] for line in found["record"]] and found["sessions"][0]["ip"] == "127.0.0.1"
