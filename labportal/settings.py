@@ -163,8 +163,9 @@ else:
     DATABASES["default"]["CONN_MAX_AGE"] = 60
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CACHES = {
-    # Holds the counters of ACCOUNT_RATE_LIMITS alone, which is why it need not outlive the web process: in
-    # the database, a hundred people who sign in at once wait for it so long that some are refused.
+    # What need not outlive the web process, and each has for itself: the counters of ACCOUNT_RATE_LIMITS, which answers of
+    # SAML were used, documents and keys of OpenID Connect, and which browsers were just seen. In the database, a hundred
+    # people who sign in at once wait for it so long that some are refused.
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}},
     "queue": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},  # figures of django-q2 that nobody reads
 }
@@ -209,12 +210,13 @@ ACCOUNT_FORMS = {
 ACCOUNT_EMAIL_SUBJECT_PREFIX = f"[{PORTAL_NAME}] "
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
-# A lecture hall signs up and in within minutes, from one address: what counts there are failures,
-# and those of one account. Codes of invites count only when they are wrong (classes.views_invites).
+# A lecture hall signs up and in within minutes, from one address: what is narrow there are failures, and those of one
+# account. Passwords, codes and tokens count only when they are wrong; signup, login, reset_password, single_sign_on,
+# export and api whatever comes of it.
 ACCOUNT_RATE_LIMITS = {
     "signup": "600/5m/ip",
     "login": "3000/5m/ip",
-    "login_failed": "5/5m/key",  # of one account from one network (accounts.throttling)
+    "login_failed": "5/5m/key",  # passwords of one account from one network (accounts.throttling); codes of one from anywhere
     "login_failed_anywhere": "100/1h/key",
     "login_failed_network": "600/5m/ip",
     "login_failed_known_browser": "5/5m/key",  # of one account, in a browser in which its person signed in before
