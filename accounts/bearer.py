@@ -1,7 +1,8 @@
 """How a request to the API says for whom it speaks: a token in its Authorization header, nowhere else.
 
-Failures are counted by network, and only they: whoever has a good token is let in however many others
-behind the same address try bad ones. Guessing is hopeless in any case; the limit keeps the record short.
+Failures are counted by network and keep out nobody who has a good token, however many others behind the same
+address try bad ones: guessing is hopeless in any case, the limit keeps the record short. Requests with a good one are
+counted by token.
 """
 
 from typing import Any

@@ -42,11 +42,11 @@ class User(AbstractUser):
     role = models.CharField(_("role"), max_length=10, choices=Role.choices, default=Role.STUDENT)
     keyboard = models.CharField(_("keyboard layout"), max_length=16, default="us", help_text=_("Used in new machines and in consoles."))
     language = models.CharField(_("language"), max_length=10, blank=True, default="", help_text=_("Empty: as the browser says."))
-    time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="", help_text=_("Empty: as the portal has it."))
+    time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="", help_text=_("Empty: as the browser says."))
 
     mail_decisions = models.BooleanField(_("mail about my requests"), default=True)
     mail_reminders = models.BooleanField(_("mail before a machine's last day"), default=True)
-    mail_staff = models.BooleanField(_("mail about requests to decide"), default=True)  # to staff alone
+    mail_staff = models.BooleanField(_("mail about requests to decide"), default=True)  # to staff alone; also that somebody asks to be removed
 
     # What this person may have outside classes; None: as their role has it.
     max_machines = models.PositiveIntegerField(_("machines at most"), null=True, blank=True)

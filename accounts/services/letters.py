@@ -1,6 +1,6 @@
-"""Mails to people about their account: with a link by which they choose a password, or of an address that is theirs no
-more. Asked for in the transaction of what they belong to, sent outside of any by the watcher: a mail server that is
-slow or away holds up nobody, and a thousand new people no page.
+"""Mails about accounts that staff cause: with a link by which somebody chooses a password, or of an address that is theirs
+no more. Asked for in the transaction of what they belong to, sent outside of any by the watcher: a mail server that is
+slow or away holds up nobody, and a thousand new people no page. All other mails about accounts are sent at once.
 """
 
 import logging

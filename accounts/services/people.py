@@ -1,5 +1,6 @@
-"""What staff do with people. Each function is one transaction with its line in the record, and raises `PersonRefused`
-where this person may not do it to that one: staff never touch superusers, and nobody shuts themselves out.
+"""What staff do with people. Each function that changes something is one transaction with its lines in the record, its own
+or those of the service it calls, and raises `PersonRefused` where this person may not do it to that one: staff never touch
+superusers, and nobody shuts themselves out. `revoke_tokens` and `end_sessions` look who may before their transaction.
 """
 
 from collections.abc import Collection
