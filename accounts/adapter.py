@@ -22,10 +22,10 @@ from accounts.services.identities import password_is_elsewhere
 
 from . import throttling
 from .addresses import KeepsAnAddress
-from .backends import LocalBackend
 from .models import User
 from .reauthentication import AsksAgain
 from .refusals import WORDS
+from .selectors import account_here
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def _login_of(credentials: dict[str, Any]) -> str:
 
 
 def _has_password_here(login: str) -> bool:
-    user = LocalBackend.named(login)
+    user = account_here(login)
     return user is not None and user.has_usable_password()
 
 

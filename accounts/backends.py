@@ -3,10 +3,10 @@
 from typing import Any
 
 from allauth.account.auth_backends import AuthenticationBackend
-from allauth.account.internal.userkit import filter_users_by_email, get_user_by_username
 from django.http import HttpRequest
 
 from .models import User
+from .selectors import account_here
 
 
 class LocalBackend(AuthenticationBackend):  # type: ignore[misc]  # allauth has no types
@@ -16,12 +16,5 @@ class LocalBackend(AuthenticationBackend):  # type: ignore[misc]  # allauth has 
 
     def _authenticate(self, request: HttpRequest | None, **credentials: Any) -> User | None:
         login = credentials.get("username") or credentials.get("email") or ""
-        user: User | None = self._check_password(self.named(login), credentials["password"])
+        user: User | None = self._check_password(account_here(login), credentials["password"])
         return user
-
-    @staticmethod
-    def named(login: str) -> User | None:
-        """Who is meant by what was typed."""
-        if user := get_user_by_username(login):
-            return user  # type: ignore[no-any-return]
-        return next(iter(filter_users_by_email(login, prefer_verified=True, for_login=True)), None)

@@ -10,8 +10,8 @@ from django.conf import settings
 from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
 
-from .backends import LocalBackend
 from .models import User
+from .selectors import account_here
 from .services import directory, preferences, ssh_keys
 from .services.identities import password_is_elsewhere
 from .services.profiles import names_come_from
@@ -178,7 +178,7 @@ class SignInForm(PlainForm, LoginForm):  # type: ignore[misc]  # allauth has no 
         return data
 
     def _is_local_too(self) -> bool:
-        other = LocalBackend.named(self.cleaned_data["login"])
+        other = account_here(self.cleaned_data["login"])
         return bool(other and other != self.user and other.is_active and other.check_password(self.cleaned_data["password"]))
 
 

@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
+from allauth.account.internal.userkit import filter_users_by_email, get_user_by_username
 from django.db.models import Q, QuerySet
 
-from .models import AuditEntry, User
+from .models import AuditEntry, Identity, User
 
 
 def people(search: str = "") -> QuerySet[User]:
@@ -17,6 +18,21 @@ def people(search: str = "") -> QuerySet[User]:
 
 def person(pk: int) -> User | None:
     return User.objects.filter(pk=pk).first()
+
+
+def account_here(login: str) -> User | None:
+    """Whose user name or e-mail address was typed."""
+    if user := get_user_by_username(login):
+        return user  # type: ignore[no-any-return]
+    return next(iter(filter_users_by_email(login, prefer_verified=True, for_login=True)), None)
+
+
+def meant_by(login: str) -> User | None:
+    """Who is meant by what was typed: somebody of that name or address here, or of that name in a system outside."""
+    if user := account_here(login):
+        return user
+    identity = Identity.objects.filter(name__iexact=login.strip()).select_related("user").order_by("pk").first()
+    return identity.user if identity else None
 
 
 def removals_asked() -> int:

@@ -15,8 +15,8 @@ from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
 
-from .backends import LocalBackend
-from .models import Identity, User
+from .models import User
+from .selectors import meant_by
 
 _APP = "allauth.account"  # whose settings hold the rates: ACCOUNT_RATE_LIMITS
 _COOKIE = "known_browser"
@@ -71,17 +71,12 @@ def remember_browser(request: HttpRequest, response: HttpResponse, user: User) -
 
 
 def _counters(request: HttpRequest, login: str) -> list[tuple[str, str | None]]:
-    user = LocalBackend.named(login) or _outside(login)
+    user = meant_by(login)
     account = f"user:{user.pk}" if user else f"name:{login.strip().lower()}"  # all names of one person are one account
     browser = _browser(request)
     if user and user.pk in browser.get("people", []):
         return [("login_failed_known_browser", f"{account} {browser['nonce']}")]
     return [("login_failed", f"{account} {ratelimit.get_ip(request)}"), ("login_failed_anywhere", account), ("login_failed_network", None)]
-
-
-def _outside(login: str) -> User | None:
-    identity = Identity.objects.filter(name__iexact=login.strip()).select_related("user").order_by("pk").first()
-    return identity.user if identity else None
 
 
 def _browser(request: HttpRequest) -> dict[str, Any]:

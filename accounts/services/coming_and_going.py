@@ -3,11 +3,11 @@
 
 from typing import Any
 
-from allauth.account.internal.userkit import filter_users_by_email, get_user_by_username
 from allauth.account.models import EmailAddress
 from django.contrib.auth.models import AnonymousUser
 
 from accounts.models import User
+from accounts.selectors import meant_by
 
 from . import audit
 
@@ -27,7 +27,7 @@ def on_sign_in_failed(credentials: dict[str, Any], request: Any = None, **signal
     """Whoever types the password into the field of the name shall not find it in the record: what was typed is
     looked up and not kept. Where it leads to an account, that is named."""
     typed = str(credentials.get("username") or credentials.get("email") or "")[:254].replace("\0", "")
-    user = get_user_by_username(typed) or next(iter(filter_users_by_email(typed, prefer_verified=True)), None)
+    user = meant_by(typed)
     data: dict[str, Any] = {"again": True} if getattr(getattr(request, "user", None), "is_authenticated", False) else {}
     reason = "unknown_name" if user is None else "wrong_password" if user.is_active else "deactivated"
     audit.record("user.sign_in_failed", acting_user=AnonymousUser(), target=user, outcome="refused", reason=reason, **data)

@@ -8,7 +8,7 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
-from accounts.models import AuditEntry
+from accounts.models import DIRECTORY, AuditEntry, Identity
 from tests.factories import PASSWORD, make_user
 
 pytestmark = pytest.mark.django_db
@@ -50,6 +50,14 @@ def test_a_wrong_password_is_recorded_of_the_account(client, ada, login):
     assert (entry.action, entry.outcome, entry.actor, entry.actor_name) == ("user.sign_in_failed", "refused", None, "")
     assert (entry.object_name, entry.data) == ("ada", {"reason": "wrong_password"})
     assert TYPED not in str(AuditEntry.objects.values())
+
+
+@pytest.mark.parametrize("login", ["ada.l", "ADA.L", " ada.l"])
+def test_a_wrong_password_for_an_account_of_another_system_is_recorded_of_its_person(client, ada, login):
+    """What they type there is not what they are called here."""
+    Identity.objects.create(user=ada, source=DIRECTORY, uid="1", name="ada.l")
+    sign_in(client, login, TYPED)
+    assert (last().object_name, last().data) == ("ada", {"reason": "wrong_password"})
 
 
 def test_what_leads_to_no_account_is_not_kept(client, ada):
