@@ -8,16 +8,14 @@ from django.utils.translation import gettext as _
 from accounts.directory.names import depth, first_value, normalised
 from accounts.models import Identity
 
+from .refusal import Refusal
+
 _LONGEST = 500
 _NAMED = 5  # groups in a sentence
 
 
-class GroupUnclear(Exception):
-    """What was typed names no group, or several. `message` is a sentence for the person who typed."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+class GroupUnclear(Refusal):
+    """What was typed names no group, or several."""
 
 
 def offered() -> bool:

@@ -6,14 +6,11 @@ from django.utils.translation import gettext as _
 from accounts.models import Identity, User
 
 from . import audit, identities, roles
+from .refusal import Refusal
 
 
-class LinkRefused(Exception):
-    """`message` is a sentence for the person who asked."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+class LinkRefused(Refusal):
+    """An account of another system is not connected, or not let go."""
 
 
 def link(user: User, source: str, uid: str, *, name: str) -> None:

@@ -7,14 +7,11 @@ from django.utils.translation import gettext as _
 from accounts.models import Role, User
 
 from . import audit
+from .refusal import Refusal
 
 
-class RoleRefused(Exception):
-    """`message` is a sentence for the person who asked."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+class RoleRefused(Refusal):
+    """Somebody is not given a role."""
 
 
 def refusal(user: User, role: Role, *, acting_user: User | None) -> str:

@@ -18,16 +18,13 @@ from accounts.models import User
 from accounts.second_factor import encrypted_anew, use_up_until_now
 
 from . import audit, preferences, sessions, tokens
+from .refusal import Refusal
 
 logger = logging.getLogger(__name__)
 
 
-class SecondFactorRefused(Exception):
-    """`message` is a sentence for the person who asked."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+class SecondFactorRefused(Refusal):
+    """A second factor is not taken away."""
 
 
 def refusal(user: User, *, acting_user: User) -> str:

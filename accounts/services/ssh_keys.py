@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from accounts.models import SshKey, User
 
 from . import audit
+from .refusal import Refusal
 
 MOST = 20
 LONGEST = 16 * 1024  # characters of what is pasted, bytes of a file
@@ -25,12 +26,8 @@ _ON_DEVICES = ("sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com
 _SECRET = re.compile(r"PRIVATE KEY|PuTTY-User-Key-File", re.IGNORECASE)
 
 
-class KeyRefused(Exception):
-    """`message` is a sentence for the person who gave the key. It never holds what was given."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+class KeyRefused(Refusal):
+    """A key is not taken. `message` never holds what was given."""
 
 
 @dataclass(frozen=True, slots=True)
