@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from .forms import KEYBOARDS, address_is_reserved, plain_name
 from .models import Role, RolePolicy, User
-from .services import directory, people, people_import, roles
+from .selectors import taken_addresses
+from .services import directory, people, roles
 
 LARGEST_FILE = 1024 * 1024
 
@@ -40,7 +41,7 @@ class _Named(forms.ModelForm):
 
     def clean_email(self) -> str:
         email: str = self.cleaned_data["email"].strip().lower()
-        if email and email != self.instance.email.lower() and people_import.taken_addresses([email], but=self.instance):
+        if email and email != self.instance.email.lower() and taken_addresses([email], but=self.instance):
             raise forms.ValidationError(_("Somebody else has this address."))
         if why := self.directory_says.get("email"):
             raise forms.ValidationError(why)

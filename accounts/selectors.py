@@ -1,11 +1,17 @@
 """What is read of people and of the record."""
 
+from collections.abc import Collection, Iterable
 from datetime import datetime
+from typing import Any
 
 from allauth.account.internal.userkit import filter_users_by_email, get_user_by_username
+from allauth.account.models import EmailAddress
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Lower
 
 from .models import AuditEntry, Identity, User
+
+_AT_ONCE = 500  # names or addresses in one query
 
 
 def people(search: str = "") -> QuerySet[User]:
@@ -33,6 +39,22 @@ def meant_by(login: str) -> User | None:
         return user
     identity = Identity.objects.filter(name__iexact=login.strip()).select_related("user").order_by("pk").first()
     return identity.user if identity else None
+
+
+def taken_addresses(addresses: Collection[str], *, but: User | None = None) -> set[str]:
+    """Those of `addresses`, in small letters, that somebody has. `but` is not somebody."""
+    people, known = User.objects.all(), EmailAddress.objects.all()
+    if but is not None and but.pk is not None:
+        people, known = people.exclude(pk=but.pk), known.exclude(user=but)
+    return {row.email.lower() for rows in (people, known) for row in in_portions(rows, "email", addresses)}
+
+
+def in_portions(rows: Any, column: str, values: Collection[str]) -> Iterable[Any]:
+    """The rows whose column has one of `values`, in whatever case."""
+    wanted = sorted({value.lower() for value in values} | set(values))  # as written too: databases lower other letters than Python
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        yield from rows.annotate(lowered=Lower(column)).filter(Q(lowered__in=some) | Q(**{f"{column}__in": some}))
 
 
 def removals_asked() -> int:

@@ -12,12 +12,11 @@ from allauth.account.models import EmailAddress
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
-from django.db.models import Q
-from django.db.models.functions import Lower
 from django.utils.translation import gettext as _
 
 from accounts.directory.types import DirectoryError
 from accounts.models import Identity, Role, User
+from accounts.selectors import in_portions, taken_addresses
 
 from . import audit, directory, people, roles
 
@@ -27,7 +26,6 @@ _ASKED_AT_ONCE = 25
 _PATIENCE = 20.0  # seconds for all questions to the directory: somebody waits for the page
 NEEDED, COLUMNS = ("username", "email"), ("username", "email", "first_name", "last_name", "role", "class")
 _LONGEST = {"username": 150, "email": 254, "first_name": 150, "last_name": 150, "role": 10, "class": 100}
-_AT_ONCE = 500  # names in one query
 # A spreadsheet that opens a list of these would run what follows.
 _FORMULA = ("=", "+", "-", "@")
 
@@ -183,10 +181,10 @@ def _judge_together(lines: Iterable[Line]) -> None:
 
 def _judge_against_those_here(lines: Sequence[Line]) -> None:
     good = [line for line in lines if not line.problems]
-    here = {user.username.lower(): user for user in _in_portions(User.objects.all(), "username", [line.values["username"] for line in good])}
+    here = {user.username.lower(): user for user in in_portions(User.objects.all(), "username", [line.values["username"] for line in good])}
     addresses = taken_addresses([line.values["email"] for line in good])
-    elsewhere = {identity.name.lower() for identity in _in_portions(Identity.objects.all(), "name", [line.values["username"] for line in good])}
-    claimed = _in_portions(EmailAddress.objects.filter(verified=False, user__identities=None), "email", [line.values["email"] for line in good])
+    elsewhere = {identity.name.lower() for identity in in_portions(Identity.objects.all(), "name", [line.values["username"] for line in good])}
+    claimed = in_portions(EmailAddress.objects.filter(verified=False, user__identities=None), "email", [line.values["email"] for line in good])
     claims = {(row.user_id, row.email.lower()) for row in claimed}
     for line in good:
         username, email = line.values["username"].lower(), line.values["email"]
@@ -252,22 +250,6 @@ def _judge_classes(lines: Sequence[Line]) -> None:
             continue
         line.lab_class = found[name]
         line.joins = line.person is None or line.person.pk not in in_class[name]
-
-
-def taken_addresses(addresses: Collection[str], *, but: User | None = None) -> set[str]:
-    """Those of `addresses`, in small letters, that somebody has. `but` is not somebody."""
-    people, known = User.objects.all(), EmailAddress.objects.all()
-    if but is not None and but.pk is not None:
-        people, known = people.exclude(pk=but.pk), known.exclude(user=but)
-    return {row.email.lower() for rows in (people, known) for row in _in_portions(rows, "email", addresses)}
-
-
-def _in_portions(rows: Any, column: str, values: Collection[str]) -> Iterable[Any]:
-    """The rows whose column has one of `values`, in whatever case."""
-    wanted = sorted({value.lower() for value in values} | set(values))  # as written too: databases lower other letters than Python
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = wanted[start : start + _AT_ONCE]
-        yield from rows.annotate(lowered=Lower(column)).filter(Q(lowered__in=some) | Q(**{f"{column}__in": some}))
 
 
 # -- taking in -------------------------------------------------------------------------------------

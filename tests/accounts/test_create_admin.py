@@ -5,6 +5,7 @@ import sys
 from io import StringIO
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
@@ -66,12 +67,13 @@ def test_without_a_terminal_and_a_link_nothing_is_made(monkeypatch):
     [
         ("Ada", "root@uni.test", "somebody has it"),
         ("root", "ADA@uni.test", "Somebody has the address"),
+        ("root", "second@uni.test", "Somebody has the address"),
         ("r@t", "r@uni.test", "@"),
         ("root", "root", "valid email"),
     ],
 )
 def test_what_cannot_be_is_told_before_a_password_is_asked_for(username, email, why):
-    make_user("ada")
+    EmailAddress.objects.create(user=make_user("ada"), email="second@uni.test", verified=True)
     with pytest.raises(CommandError, match=why):
         run(username, email)
     assert User.objects.count() == 1

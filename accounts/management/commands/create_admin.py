@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import User
+from accounts.selectors import taken_addresses
 from accounts.services import first_admin, letters
 
 
@@ -27,7 +28,7 @@ class Command(BaseCommand):
             raise CommandError(" ".join(error.messages)) from None
         if "@" in username or User.objects.filter(username__iexact=username).exists():
             raise CommandError(f"“{username}” cannot be the name: it has an @, or somebody has it.")
-        if User.objects.filter(email__iexact=email).exists():
+        if taken_addresses([email]):
             raise CommandError(f"Somebody has the address {email}.")
         password = None if link else self._ask_password(user)
         made = first_admin.create(username, email, password)
