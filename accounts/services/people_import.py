@@ -19,6 +19,7 @@ from accounts.models import Identity, Role, User
 from accounts.selectors import in_portions, taken_addresses
 
 from . import audit, directory, people, roles
+from .refusal import Refusal
 
 MOST_LINES = 5000
 MOST_WITH_DIRECTORY = 500  # new people: the directory is asked about each
@@ -46,12 +47,8 @@ class Classes(Protocol):
 CLASSES: list[Classes] = []
 
 
-class ImportRefused(Exception):
-    """`message` is a sentence for the person who asked: nothing was taken in."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+class ImportRefused(Refusal):
+    """Nothing of the list was taken in."""
 
 
 @dataclass(slots=True)
