@@ -1,4 +1,6 @@
-"""What the portal adds to allauth: coming and going is recorded."""
+"""What the portal adds to allauth: coming and going is recorded, wrong passwords are slowed down, names and addresses are
+not somebody else's, mails that cannot be sent say so, and people land where they were going.
+"""
 
 import logging
 from contextlib import suppress
