@@ -46,8 +46,9 @@ def _apart_from_oneself(user: User, *, acting_user: User) -> str:
 
 
 def ways_in_refusal(user: User, *, acting_user: User) -> str:
-    """Why this person may not touch the address and the password of `user`, by which one becomes them, or nothing. Those
-    of staff are left to superusers, also while the account is closed; one's own to the pages that ask who one is."""
+    """Why this person may not touch the address, the password and the second factors of `user`, by which one becomes them,
+    or nothing. Those of staff are left to superusers, also while the account is closed; one's own to the pages that ask
+    who one is."""
     if user.pk == acting_user.pk:
         return _("Your own address and password are changed on the pages of your account.")
     if user.role == Role.STAFF and not acting_user.is_superuser:

@@ -17,7 +17,7 @@ from django.utils.translation import override
 from accounts.models import User
 from accounts.second_factor import encrypted_anew, use_up_until_now
 
-from . import audit, preferences, sessions, tokens
+from . import audit, people, preferences, sessions, tokens
 from .refusal import Refusal
 
 logger = logging.getLogger(__name__)
@@ -29,13 +29,9 @@ class SecondFactorRefused(Refusal):
 
 def refusal(user: User, *, acting_user: User) -> str:
     """Why this person may not take away the second factor of `user`, or nothing."""
-    if not acting_user.runs_portal:
-        return _("Only staff can do this.")
     if acting_user.pk == user.pk:
         return _("Your own second factor is changed on the pages of your account.")
-    if user.is_superuser and not acting_user.is_superuser:
-        return _("%(user)s is a superuser. Only another superuser can do this.") % {"user": user}
-    return ""
+    return people.ways_in_refusal(user, acting_user=acting_user)
 
 
 def reset(user: User, *, acting_user: User) -> int:

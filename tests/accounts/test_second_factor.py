@@ -391,11 +391,13 @@ def test_staff_take_the_factors_of_somebody_away(client, ada, secret):
 def test_who_may_not_take_them_away(ada, secret):
     sam, root = make_user("sam", role=Role.STAFF), make_user("root", role=Role.STAFF, is_superuser=True)
     TOTP.activate(root, generate_totp_secret())
-    for user, acting_user in ((root, sam), (sam, sam), (ada, make_user(role=Role.TEACHER)), (ada, ada)):
+    TOTP.activate(eve := make_user("eve", role=Role.STAFF), generate_totp_secret())
+    for user, acting_user in ((root, sam), (eve, sam), (sam, sam), (ada, make_user(role=Role.TEACHER)), (ada, ada)):
         with pytest.raises(SecondFactorRefused):
             reset(user, acting_user=acting_user)
-    assert Authenticator.objects.count() == 2
-    assert reset(root, acting_user=make_user(role=Role.STAFF, is_superuser=True)) == 1
+    assert Authenticator.objects.count() == 3
+    for user in (root, eve):
+        assert reset(user, acting_user=make_user(role=Role.STAFF, is_superuser=True)) == 1
 
 
 # -- at rest --------------------------------------------------------------------------------------
