@@ -44,7 +44,9 @@ plain_name = RegexValidator("[\\u202a-\\u202e\\u2066-\\u2069\\x00-\\x1f\\x7f]", 
 
 # What people may call themselves. Letters of other scripts look like these, and a dash in front like an option of a command.
 # Those whom staff or another system named may have other names. To one with an @ the adapter has a sentence of its own.
-chosen_name = RegexValidator(r"\A[A-Za-z0-9][A-Za-z0-9._@-]*\Z", _("A user name has letters from a to z, digits and . _ - and begins with a letter or a digit."))
+chosen_name = RegexValidator(
+    r"\A[A-Za-z0-9][A-Za-z0-9._@-]*\Z", _("A user name has letters from a to z, digits and . _ - and begins with a letter or a digit.")
+)
 
 
 class ProfileForm(forms.ModelForm):
