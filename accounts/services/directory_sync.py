@@ -24,7 +24,7 @@ from accounts.directory.config import DirectoryConfig
 from accounts.directory.types import Entry, Misconfigured, Unreachable
 from accounts.models import DIRECTORY, DirectorySync, Identity, Role
 
-from . import audit, directory, identities, roles, sessions, tokens
+from . import audit, directory, identities, people, roles
 
 if TYPE_CHECKING:
     from accounts.directory.client import Directory
@@ -283,12 +283,9 @@ def _close(pk: int) -> bool:
         if why := roles.indispensable(user):
             log.error("%s has left the directory, and stays: %s", user.get_username(), why)
             return False
-        user.is_active = False
-        user.save(update_fields=["is_active"])
         identity.closed_at = timezone.now()
         identity.save(update_fields=["closed_at"])
-        sessions.end_all(user, acting_user=None)
-        tokens.revoke_all(user, acting_user=None)
+        people.close(user, acting_user=None)
         audit.record("user.left", acting_user=None, target=user, source=identity.source, name=identity.name, since=identity.missing_since.isoformat())
     identities.tell_groups(user)
     return True

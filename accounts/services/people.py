@@ -187,10 +187,16 @@ def deactivate(user: User, *, acting_user: User) -> Ended:
         Identity.objects.filter(user=user).update(closed_at=None)
         if not user.is_active:
             return Ended(0, 0)
-        _write(user, is_active=False)
-        ended = Ended(sessions.end_all(user, acting_user=acting_user), tokens.revoke_all(user, acting_user=acting_user))
+        ended = close(user, acting_user=acting_user)
         audit.record("user.deactivate", acting_user=acting_user, target=user)
     return ended
+
+
+def close(user: User, *, acting_user: User | None) -> Ended:
+    """Let nobody in with this account from now on. The caller has locked its row, has asked whether it may be, and
+    records why it is."""
+    _write(user, is_active=False)
+    return Ended(sessions.end_all(user, acting_user=acting_user), tokens.revoke_all(user, acting_user=acting_user))
 
 
 def reactivate(user: User, *, acting_user: User) -> None:
