@@ -29,6 +29,7 @@ from .models import DIRECTORY, Identity, Role, RolePolicy, User
 from .policies import FACTORS, needs_second_factor
 from .services import audit, people, people_import, role_rules, roles, second_factors
 from .services import viewing as viewing_service
+from .services.identities import password_is_elsewhere
 from .services.people_import import ImportRefused
 from .services.profiles import names_come_from
 from .services.refusal import PersonRefused
@@ -146,7 +147,10 @@ class PeopleAdmin(UserAdmin):
 
     @admin.display(description=_("accounts, addresses, second factors"))
     def ways_in(self, user: User) -> str:
-        return render_to_string("admin/accounts/user/_ways_in.html", {"person": user, "ways": ways_in.of_person(user), "DIRECTORY": DIRECTORY})
+        return render_to_string(
+            "admin/accounts/user/_ways_in.html",
+            {"person": user, "ways": ways_in.of_person(user), "elsewhere": password_is_elsewhere(user), "DIRECTORY": DIRECTORY},
+        )
 
     def sections(self, request: HttpRequest, user: User) -> list[dict[str, Any]]:
         """What stands below the form: a title, a template and its context."""
@@ -216,9 +220,9 @@ class PeopleAdmin(UserAdmin):
 
     def _sets_password(self, request: HttpRequest, user: User) -> bool:
         """Only where the portal sends no mail: a password that two people know is none. Of people of other systems never."""
-        if mail.is_sent() or not user.is_active or people.address_refusal(user, acting_user=person(request)):
+        if mail.is_sent() or not user.is_active or password_is_elsewhere(user):
             return False
-        return "@" not in user.username
+        return not people.ways_in_refusal(user, acting_user=person(request))
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # the name is Django's
         user = self._person(request, int(id) if id.isdecimal() else 0)

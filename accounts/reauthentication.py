@@ -25,16 +25,18 @@ from django.utils.translation import gettext as _
 
 from .http import person
 from .models import DIRECTORY, User
+from .services.identities import password_is_elsewhere
 
 View = Callable[..., HttpResponse]
 
 
-def password_is_elsewhere(user: User) -> bool:
-    """Whether this person types a password here that another system checks: the directory, or a realm of a cluster."""
-    if user.has_usable_password():
+def password_is_checked_elsewhere(user: User) -> bool:
+    """Whether this person types a password here that another system checks: the directory, or a realm of a cluster. That
+    of single sign-on is typed there."""
+    if not password_is_elsewhere(user):
         return False
     sources = set(user.identities.values_list("source", flat=True))
-    return DIRECTORY in sources or (not sources and "@" in user.username)
+    return DIRECTORY in sources or not sources
 
 
 def signed_in_just_now(request: HttpRequest) -> bool:
@@ -51,13 +53,13 @@ class AsksAgain(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
         """In the order in which they are offered: password, code, key."""
         methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
-        if user.is_authenticated and password_is_elsewhere(user):
+        if user.is_authenticated and password_is_checked_elsewhere(user):
             methods.insert(0, {"id": "reauthenticate", "url": reverse("account_reauthenticate")})
         words = {"reauthenticate": _("Use your password"), "mfa_reauthenticate": _("Use a code"), "mfa_reauthenticate:webauthn": _("Use a security key")}
         return [method | {"description": words[method["id"]]} for method in methods]
 
     def reauthenticate(self, user: User, password: str) -> bool:
-        if not password_is_elsewhere(user):
+        if not password_is_checked_elsewhere(user):
             return bool(super().reauthenticate(user, password)) and self._stays(user)
         names = list(user.identities.filter(source=DIRECTORY).values_list("name", flat=True)) or [user.username]
         found = (self.authenticate(self.request, username=name, password=password) for name in names)
@@ -80,7 +82,7 @@ def asked_again(view: View) -> View:
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not request.user.is_authenticated or get_reauthentication_flows(person(request)) or signed_in_just_now(request):
             return view(request, *args, **kwargs)
-        if password_is_elsewhere(person(request)):
+        if password_is_checked_elsewhere(person(request)):
             raise ReauthenticationRequired
         messages.warning(request, _("Sign out and in again first: what changes how you sign in is done within five minutes of it."))
         return redirect("mfa_index")

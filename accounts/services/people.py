@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from accounts.models import Identity, Role, User
 
 from . import audit, letters, removal, roles, sessions, tokens
+from .identities import password_is_elsewhere
 from .refusal import PersonRefused
 
 LIMITS = ("max_machines", "max_cores", "max_memory_mib")
@@ -58,7 +59,7 @@ def ways_in_refusal(user: User, *, acting_user: User) -> str:
 
 def address_refusal(user: User, *, acting_user: User) -> str:
     """Why this person may not change the e-mail address of `user`, or nothing."""
-    if user.identities.exists():
+    if password_is_elsewhere(user) and user.identities.exists():  # the realm of a cluster tells no address
         return _("The address comes from the system %(user)s signs in with.") % {"user": user}
     return ways_in_refusal(user, acting_user=acting_user)
 
@@ -81,7 +82,7 @@ def password_mail_refusal(user: User, *, acting_user: User) -> str:
     """Why no mail by which `user` chooses a password can be sent, or nothing."""
     if not user.is_active:
         return _("This account is closed.")
-    if user.identities.exists() or "@" in user.username:
+    if password_is_elsewhere(user):
         return _("%(user)s signs in with an account of another system and has no password here.") % {"user": user}
     if not user.email:
         return _("%(user)s has no e-mail address.") % {"user": user}

@@ -66,6 +66,12 @@ def told(response) -> str:
     return " ".join(str(message) for message in response.context["messages"])
 
 
+def come_from_the_directory(user):
+    user.set_unusable_password()
+    user.save()
+    Identity.objects.create(user=user, source=DIRECTORY, uid="1", name=user.username)
+
+
 def again(user) -> User:
     return User.objects.get(pk=user.pk)
 
@@ -226,7 +232,7 @@ def test_who_changes_a_role_locks_staff_before_the_person(admin, ada, monkeypatc
 
 
 def test_what_another_system_says_is_not_changed_here(admin, ada):
-    Identity.objects.create(user=ada, source=DIRECTORY, uid="1", name="ada")
+    come_from_the_directory(ada)
     change(admin, ada, first_name="Eve", email="eve@uni.test")
     assert (again(ada).first_name, again(ada).email) == ("Ada", "ada@uni.test")
 
@@ -317,7 +323,7 @@ def test_a_mail_to_choose_a_password(admin, ada):
 
 
 def test_whoever_signs_in_elsewhere_gets_no_password_here(admin, ada):
-    Identity.objects.create(user=ada, source=DIRECTORY, uid="1")
+    come_from_the_directory(ada)
     assert "account of another system" in told(admin.post(button(ada, "password-mail"), follow=True))
     assert not PasswordLetter.objects.exists()
 
@@ -329,8 +335,28 @@ def test_staff_type_no_password_where_mail_is_sent(admin, ada, settings):
     assert form in text(admin.get(page(ada)))
     admin.post(form, {"password1": "another long one", "password2": "another long one", "usable_password": "true"})
     assert again(ada).check_password("another long one") and "user.password_given" in actions(ada)
-    Identity.objects.create(user=ada, source=DIRECTORY, uid="1")
+    come_from_the_directory(ada)
     assert admin.get(form).status_code == 403
+
+
+def test_who_connected_single_sign_on_keeps_a_password_and_an_address_here(admin, ada, settings):
+    Identity.objects.create(user=ada, source="sso:uni", uid="1", name="al1815")
+    assert "on its way" in told(admin.post(button(ada, "password-mail"), follow=True))
+    settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+    assert admin.get(reverse("admin:auth_user_password_change", args=[ada.pk])).status_code == 200
+    change(admin, ada, email="augusta@uni.test")
+    assert again(ada).email == "augusta@uni.test"
+
+
+def test_whoever_comes_from_a_realm_gets_no_password_here_and_an_address_of_staff(admin, settings):
+    ada = make_user("ada@pve")
+    ada.set_unusable_password()
+    ada.save()
+    assert "account of another system" in told(admin.post(button(ada, "password-mail"), follow=True))
+    settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+    assert admin.get(reverse("admin:auth_user_password_change", args=[ada.pk])).status_code == 403
+    change(admin, ada, email="augusta@uni.test")
+    assert again(ada).email == "augusta@uni.test"
 
 
 def test_a_mail_server_that_is_away_loses_no_mail(ada, monkeypatch):
