@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -120,12 +121,18 @@ def started_for(data: Path) -> list[int]:
     return sorted(found)
 
 
-def kill_left_behind(data: Path) -> list[int]:
-    """SIGKILL whatever an earlier supervisor of this data folder left running, and wait for its end. Returns the pids."""
-    found = [pid for pid in started_for(data) if pid != os.getpid()]
-    for pid in found:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    while found and set(found) & set(started_for(data)):
-        time.sleep(0.02)
-    return found
+def kill_left_behind(data: Path) -> None:
+    """SIGKILL whatever an earlier supervisor of this data folder left running, and wait for its end.
+
+    The kernel tells the end (pidfd_open(2)): whatever dies shows no environment any more while it still has its ports.
+    """
+    while left := [pid for pid in started_for(data) if pid != os.getpid()]:
+        with contextlib.ExitStack() as stack:
+            dying = []
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    dying.append(os.pidfd_open(pid))
+                    stack.callback(os.close, dying[-1])
+                    signal.pidfd_send_signal(dying[-1], signal.SIGKILL)
+            for process in dying:
+                select.select([process], [], [])

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,15 @@ from pathlib import Path
 import pytest
 
 from labportal.processes import child as child_module
-from labportal.processes.child import MARK, Child, kill_left_behind
+from labportal.processes.child import MARK, Child, kill_left_behind, started_for
 from labportal.processes.supervisor import Supervisor
 
 LIVES = "import time\nwhile True: time.sleep(60)"
 IGNORES_TERM = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\nwhile True: time.sleep(60)"
+LISTENS_WITH_MUCH_MEMORY = (
+    "import socket, time\nmuch = b'x' * 400_000_000\nserver = socket.create_server(('127.0.0.1', 0))\n"
+    "print('port', server.getsockname()[1], flush=True)\nwhile True: time.sleep(60)"
+)
 LEAVES_A_CHILD = (
     "import subprocess, sys, time\nprint(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid, flush=True)\nwhile True: time.sleep(60)"
 )
@@ -44,7 +49,9 @@ def world(tmp_path: Path) -> Iterator[World]:
     yield world
     world.supervisor.hurry()
     world.supervisor.stop()
-    assert kill_left_behind(tmp_path) == []
+    left = started_for(tmp_path)
+    kill_left_behind(tmp_path)
+    assert left == []
 
 
 def gone(pid: int) -> bool:
@@ -141,10 +148,17 @@ def test_what_a_killed_supervisor_left_is_found_by_its_mark(world: World, tmp_pa
     child.start()
     other = Child("other", child.argv, tmp_path / "other.log", os.environ | {MARK: str(tmp_path / "elsewhere")})
     other.start()
-    assert kill_left_behind(tmp_path) == [pid_of(child)]
-    assert other.running
+    kill_left_behind(tmp_path)
+    assert (child.running, other.running) == (False, True)
     other.kill()
-    child.kill()
+
+
+def test_a_port_is_free_once_whoever_had_it_is_killed(world: World, tmp_path: Path) -> None:
+    """Whoever has much memory to give back keeps its sockets until that is done."""
+    child = world.start(LISTENS_WITH_MUCH_MEMORY)
+    world.until(lambda: "port" in child.log.read_text())
+    kill_left_behind(tmp_path)
+    socket.create_server(("127.0.0.1", int(child.log.read_text().split()[-1]))).close()
 
 
 def test_a_log_stays_within_its_limit_and_is_written_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
