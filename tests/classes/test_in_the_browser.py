@@ -1,17 +1,16 @@
-"""Pages of classes in Chromium: joining as a stranger on a phone, running a class with many machines."""
+"""Pages of classes in Chromium: waiting for a machine, running a class with many machines."""
 
 import pytest
 from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
-from accounts.models import User
 from classes.models import Enrolment
-from classes.services import enrolment, invites
+from classes.services import enrolment
 from machines.lifecycle import Event, State
 from machines.models import Machine
 from machines.services import transitions
-from tests.classes.rows import enrol, make_class, make_invite, make_place
+from tests.classes.rows import enrol, make_class, make_place
 from tests.factories import make_user
 
 playwright_api = pytest.importorskip("playwright.sync_api")
@@ -55,22 +54,6 @@ def accessible(page):
 
 def path_of(lab_class):
     return reverse("classes:lab_class", args=[lab_class.key])
-
-
-def test_a_stranger_on_a_phone_comes_to_a_machine(file_database, open_page):
-    lab_class = make_class()
-    place = make_place(lab_class)
-    page = open_page(width=390)
-    page.goto(reverse("classes:join", args=[invites.link_token(make_invite(lab_class))]))
-    accessible(page)
-    page.get_by_role("button", name="Sign up and join").click()
-    for name, value in {"username": "ada", "email": "ada@uni.test", "password1": "a long enough password"}.items():
-        page.locator(f"[name={name}]").fill(value)
-    page.locator("main form button[type=submit]").click()
-    expect(page.locator("#messages")).to_contain_text(f"Your machine is {place.machine.name}.")
-    expect(page.get_by_role("button", name="Start")).to_be_visible()
-    accessible(page)
-    assert User.objects.get(username="ada").machines.get() == place.machine
 
 
 def test_whoever_waits_sees_the_machine_come_without_a_reload(file_database, open_page):
