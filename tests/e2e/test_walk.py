@@ -98,7 +98,7 @@ def copy_invite(teacher: Person) -> str:
     page.goto(f"{teacher.portal.url}/accounts/login/")
     page.locator("[name=login]").fill(account["username"])
     page.locator("[name=password]").fill(account["password"])
-    page.locator("form[action*=login] [type=submit]").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
     page.goto(f"{teacher.portal.url}/classes/")
     page.get_by_role("link", name="Linux basics").click()
     page.locator(".invite [data-copy]").first.click()
