@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -264,8 +265,16 @@ def test_half_a_copy_is_never_taken_for_a_machine(lab: Lab, hypervisor: Hypervis
 
 def test_a_copy_that_takes_long_is_a_task(lab: Lab, hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LibvirtProvider._in_background, "__kwdefaults__", {"wait": 0.0})
+    copy_disk, told = storage.Storage.copy_disk, threading.Event()
+
+    def copy_later(self: storage.Storage, ref: str, template: str) -> None:
+        assert told.wait(60)
+        copy_disk(self, ref, template)
+
+    monkeypatch.setattr(storage.Storage, "copy_disk", copy_later)
     made = lab.new(linked=False)
     task = lab.provider.begin_create(made.identity, made.ref, made.spec)
+    told.set()
     assert task == TaskRef(made.ref, "copy")
     lab.settle(task)
     assert lab.find(made).stage is Stage.READY
