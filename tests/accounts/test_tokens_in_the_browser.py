@@ -40,6 +40,7 @@ def test_a_token_is_made_shown_once_and_used(chromium, portal):
     expect(page.get_by_text("last used")).to_be_visible()
     with pytest.raises(playwright_api.Error, match="ERR_CACHE_MISS"):  # the browser kept no copy of the page
         page.go_back()
+    page.wait_for_url("chrome-error://**")
     page.goto(f"{portal.url}/accounts/tokens/")
     page.get_by_role("link", name="Revoke laptop").click()
     page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
