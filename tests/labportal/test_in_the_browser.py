@@ -29,10 +29,15 @@ SHIFT_BUDGET = 0.005  # a second that is counted up may make its own line longer
 SSH = [{"service": "ssh", "host": "127.0.0.1", "port": 2207, "source": "forward"}]
 
 WATCH = """
-window.violations = []; window.shift = 0;
+window.violations = []; window.shift = 0; window.moved = [];
 document.addEventListener('securitypolicyviolation', ({ violatedDirective, sample }) => window.violations.push(`${violatedDirective} ${sample}`));
-new PerformanceObserver((list) => { for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value; })
-    .observe({ type: 'layout-shift', buffered: true });
+new PerformanceObserver((list) => {
+    for (const entry of list.getEntries().filter((entry) => !entry.hadRecentInput)) {
+        window.shift += entry.value;
+        for (const { node, previousRect: was, currentRect: is } of entry.sources)
+            window.moved.push([node?.parentElement?.outerHTML.slice(0, 200), was.toJSON(), is.toJSON()]);
+    }
+}).observe({ type: 'layout-shift', buffered: true });
 """
 
 
@@ -331,7 +336,7 @@ def test_every_page_is_accessible_and_fits(visitors, museum, owner, width, dark)
             found = Axe().run(page)
             assert found.violations_count == 0, f"{name}: {found.generate_report()}"
             assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), f"{name} is wider than the window"
-            assert page.evaluate("window.shift") < SHIFT_BUDGET, f"{name} moves after it was painted"
+            assert page.evaluate("window.shift") < SHIFT_BUDGET, f"{name} moves after it was painted: {page.evaluate('window.moved')}"
             assert page.locator("h1").count() == 1, name
         assert [text for text in visitor.complaints if not re.search(r"status of 40[34]|inline style", text)] == []  # axe itself writes styles
 
