@@ -1,16 +1,17 @@
 from .audit import AuditEntry
 from .identities import DIRECTORY, DirectorySync, Identity
 from .keys import ApiToken, Scope, SshKey
-from .letters import AddressLetter, PasswordLetter
+from .letters import Letter, Notice, PasswordLetter, WrittenLetter
 from .person import People, Role, RolePolicy, User
 
 __all__ = [
     "DIRECTORY",
-    "AddressLetter",
     "ApiToken",
     "AuditEntry",
     "DirectorySync",
     "Identity",
+    "Letter",
+    "Notice",
     "PasswordLetter",
     "People",
     "Role",
@@ -18,4 +19,5 @@ __all__ = [
     "Scope",
     "SshKey",
     "User",
+    "WrittenLetter",
 ]

@@ -1,4 +1,4 @@
-"""Mails to people about their account, which wait to be sent."""
+"""Mails that wait to be sent. Apps above have more of them."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -33,11 +33,21 @@ class PasswordLetter(Letter):
         return f"{self.user}"
 
 
-class AddressLetter(Letter):
-    """To the address somebody had, which staff replaced."""
+class WrittenLetter(Letter):
+    """With its text, written in the language of whoever reads it."""
 
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="address_letters")
     to = models.EmailField()
+    subject = models.CharField(max_length=200)
+    body = models.TextField()
+
+    class Meta(Letter.Meta):
+        abstract = True
 
     def __str__(self) -> str:
-        return self.to
+        return self.subject
+
+
+class Notice(WrittenLetter):
+    """Of what befell an account, or to staff of what somebody wishes."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="notices")  # whom it is written to

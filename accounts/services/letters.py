@@ -1,44 +1,47 @@
-"""Mails about accounts that staff cause: with a link by which somebody chooses a password, or of an address that is theirs
-no more. Asked for in the transaction of what they belong to, sent outside of any by the watcher: a mail server that is
-slow or away holds up nobody, and a thousand new people no page. All other mails about accounts are sent at once.
+"""Mails that wait in the database: asked for in the transaction of what they tell, sent outside of any by the watcher. None
+is lost when the mail server is away, and no page, no decision and no thousand new people wait for it. What somebody asks
+for themselves in the pages of allauth is sent at once, by allauth.
+
+A mail is claimed before it is sent and marked after; only a process that dies in between lets it be sent again.
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from smtplib import SMTPException
-from typing import Any
+from typing import Any, TypeVar
 
 from allauth.account import app_settings
 from allauth.account.models import EmailAddress
 from allauth.account.utils import user_pk_to_url_str
 from django.conf import settings
 from django.core.mail import send_mail
-from django.db.models import F
+from django.db.models import F, Q, QuerySet
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import override
 
 from accounts import mail
-from accounts.models import AddressLetter, PasswordLetter, User
+from accounts.models import Letter, Notice, PasswordLetter, User, WrittenLetter
 
 from . import audit, preferences
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 12
+ATTEMPTS = 20
 _CLAIMED = timedelta(minutes=5)  # longer than a mail server may take
 _KEPT = timedelta(days=30)
 _AT_ONCE = 20
 _LONGEST_BACK_OFF = timedelta(hours=6)
 
-_KINDS: tuple[type[PasswordLetter] | type[AddressLetter], ...] = (PasswordLetter, AddressLetter)
+Text = tuple[str, str]  # subject and body
+_Sendable = TypeVar("_Sendable", bound=PasswordLetter | WrittenLetter)
 
 
 def post(user: User) -> bool:
-    """Have the mail sent. False where none goes out: the portal sends no mail, or the person has no address. One that
-    waits is not doubled."""
+    """Have a mail with a link to choose a password sent. False where none goes out: the portal sends no mail, or the person
+    has no address. One that waits is not doubled."""
     if not mail.is_sent() or not user.email:
         return False
     PasswordLetter.objects.filter(user=user, sent_at=None).delete()
@@ -53,32 +56,29 @@ def welcome(users: Collection[User]) -> int:
     return len(PasswordLetter.objects.bulk_create(due))
 
 
-def tell_of_address(user: User, *, before: str) -> None:
-    """Have the address that `user` had until now told that staff replaced it. Whoever reads mail there may be the
-    person, whom somebody else locks out."""
-    if before and mail.is_sent():
-        AddressLetter.objects.create(user=user, to=before, not_before=timezone.now())
+def notify(people: Iterable[User], template: str, context: dict[str, Any] | None = None, *, to: str = "") -> None:
+    """Have each of these people told by a mail of accounts/mail, at `to` instead of their address where it is given."""
+    now = timezone.now()
+    notices = []
+    for user in people:
+        if mail.is_sent() and (address := to or user.email):
+            subject, body = written(user, f"accounts/mail/{template}.txt", {"user": user} | (context or {}))
+            notices.append(Notice(user=user, to=address, subject=subject, body=body, not_before=now))
+    Notice.objects.bulk_create(notices)
 
 
-def send_due() -> int:
-    """Send what is due; returns how many were sent. Any number of processes may do so."""
-    sent = 0
-    for kind in _KINDS:
-        due = kind._default_manager.filter(sent_at=None, attempts__lt=ATTEMPTS, not_before__lte=timezone.now()).select_related("user").order_by("id")
-        sent += sum(_send(letter) for letter in due[:_AT_ONCE])
-    return sent
+def written(reader: User, template: str, context: dict[str, Any]) -> Text:
+    """A mail whose first line is the subject, in the reader's language and with times of their zone."""
+    context = {"portal_name": settings.PORTAL_NAME, "portal_url": settings.SITE_URL} | context
+    with override(settings.LANGUAGE_CODE), preferences.of(reader):
+        subject, _blank, body = render_to_string(template, context).strip().partition("\n")
+    return f"[{settings.PORTAL_NAME}] {subject.strip()}"[:200], body.strip() + "\n"
 
 
 def password_link(user: User) -> str:
     """Where whoever has the link chooses this person's password: once, and within PASSWORD_RESET_TIMEOUT."""
     key = app_settings.PASSWORD_RESET_TOKEN_GENERATOR().make_token(user)
     return str(settings.SITE_URL) + reverse("account_reset_password_from_key", kwargs={"uidb36": user_pk_to_url_str(user), "key": key})
-
-
-def trim() -> None:
-    """Forget mails of long ago."""
-    for kind in _KINDS:
-        kind._default_manager.filter(created_at__lt=timezone.now() - _KEPT).delete()
 
 
 def on_password_reset(user: User, **_: Any) -> None:
@@ -90,30 +90,57 @@ def on_password_reset(user: User, **_: Any) -> None:
         audit.record("user.address_confirmed", acting_user=user, target=user, email=address.email)
 
 
-def _send(letter: PasswordLetter | AddressLetter) -> bool:
-    now, user = timezone.now(), letter.user
+# -- sending -----------------------------------------------------------------------------------------
+
+
+def send_due() -> int:
+    """Send what is due about accounts; returns how many were sent. Any number of processes may do so."""
+    return send(PasswordLetter.objects.select_related("user")) + send(Notice.objects.all())
+
+
+def send(letters: QuerySet[_Sendable]) -> int:
+    """Send those of `letters` that are due; returns how many were sent. Any number of processes may do so."""
+    due = letters.filter(sent_at=None, attempts__lt=ATTEMPTS, not_before__lte=timezone.now()).order_by("id")
+    return sum(_send(letter) for letter in due[:_AT_ONCE])
+
+
+def trim() -> None:
+    """Forget mails about accounts of long ago."""
+    for kind in (PasswordLetter, Notice):
+        forget(kind)
+
+
+def forget(kind: type[Letter]) -> None:
+    """Forget what was sent long ago, or never will be."""
+    old = kind._default_manager.filter(created_at__lt=timezone.now() - _KEPT)
+    old.filter(~Q(sent_at=None) | Q(attempts__gte=ATTEMPTS)).delete()
+
+
+def _send(letter: PasswordLetter | WrittenLetter) -> bool:
+    now = timezone.now()
     mine = type(letter)._default_manager.filter(pk=letter.pk)
     if not mine.filter(sent_at=None, attempts=letter.attempts, not_before__lte=now).update(attempts=F("attempts") + 1, not_before=now + _CLAIMED):
         return False  # somebody else has it in hand
-    context = {"user": user, "portal_name": settings.PORTAL_NAME, "portal_url": settings.SITE_URL}
-    if isinstance(letter, AddressLetter):
-        to, template = letter.to, "address_changed"
-    elif user.is_active and user.email:
-        to, template = user.email, "welcome" if letter.welcome else "password"
-        context |= {"link": password_link(user), "days": settings.PASSWORD_RESET_TIMEOUT // 86400}
+    if isinstance(letter, WrittenLetter):
+        to, (subject, body) = letter.to, (letter.subject, letter.body)
+    elif letter.user.is_active and letter.user.email:
+        to, (subject, body) = letter.user.email, _with_link(letter)
     else:
         mine.delete()
         return False
-    with override(settings.LANGUAGE_CODE), preferences.of(user):
-        text = render_to_string(f"accounts/mail/{template}.txt", context)
-    subject, _blank, body = text.strip().partition("\n")
     try:
-        send_mail(f"[{settings.PORTAL_NAME}] {subject.strip()}", body.strip() + "\n", settings.DEFAULT_FROM_EMAIL, [to])
+        send_mail(subject, body, settings.DEFAULT_FROM_EMAIL, [to])
     except (OSError, SMTPException, ValueError) as error:
         back_off = min(_LONGEST_BACK_OFF, timedelta(seconds=30) * 2**letter.attempts)
         mine.update(problem=str(error)[:300], not_before=timezone.now() + back_off)
         last = letter.attempts + 1 >= ATTEMPTS
-        log.log(logging.ERROR if last else logging.WARNING, "mail %d (%s) was not sent: %s", letter.pk, template, error)
+        log.log(logging.ERROR if last else logging.WARNING, "mail %d (%s) was not sent: %s", letter.pk, letter._meta.model_name, error)
         return False
     mine.update(sent_at=timezone.now(), problem="")
     return True
+
+
+def _with_link(letter: PasswordLetter) -> Text:
+    user, template = letter.user, "welcome" if letter.welcome else "password"
+    context = {"user": user, "link": password_link(user), "days": settings.PASSWORD_RESET_TIMEOUT // 86400}
+    return written(user, f"accounts/mail/{template}.txt", context)

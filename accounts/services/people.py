@@ -145,7 +145,8 @@ def set_address(user: User, email: str, *, acting_user: User) -> None:
         if email:
             EmailAddress.objects.update_or_create(user=user, email=email, defaults={"primary": True})
         _write(user, email=email, email_given=email)
-        letters.tell_of_address(user, before=before)
+        if before:  # whoever reads mail there may be the person, whom somebody else locks out
+            letters.notify([user], "address_changed", to=before)
         audit.record("user.address", acting_user=acting_user, target=user, before=before, email=email)
 
 

@@ -1,26 +1,19 @@
 """Second factors from the outside: taken away by staff, encrypted anew, and what happens to them recorded."""
 
-import logging
 from typing import Any
 
 from allauth.account.adapter import get_adapter
 from allauth.mfa.models import Authenticator
-from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.core.mail import send_mail
 from django.db import transaction
 from django.http import HttpRequest
-from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
-from django.utils.translation import override
 
 from accounts.models import User
 from accounts.second_factor import encrypted_anew, use_up_until_now
 
-from . import audit, people, preferences, sessions, tokens
+from . import audit, letters, people, sessions, tokens
 from .refusal import Refusal
-
-logger = logging.getLogger(__name__)
 
 
 class SecondFactorRefused(Refusal):
@@ -51,20 +44,8 @@ def reset(user: User, *, acting_user: User) -> int:
         sessions.end_all(user, acting_user=acting_user)
         tokens.revoke_all(user, acting_user=acting_user)
         audit.record("second_factor.reset", acting_user=acting_user, target=user, kinds=kinds)
-        transaction.on_commit(lambda: _tell(user))
+        letters.notify([user], "second_factor_reset")
     return len(kinds)
-
-
-def _tell(user: User) -> None:
-    if not user.email:
-        return
-    with override(settings.LANGUAGE_CODE), preferences.of(user):
-        subject = settings.ACCOUNT_EMAIL_SUBJECT_PREFIX + _("Your second factor was taken away")
-        body = render_to_string("mfa/email/reset_by_staff.txt", {"user": user, "portal_name": settings.PORTAL_NAME, "site_url": settings.SITE_URL})
-    try:
-        send_mail(subject, body, settings.DEFAULT_FROM_EMAIL, [user.email])
-    except OSError:
-        logger.exception("The mail about a second factor that was taken away could not be sent.")
 
 
 def encrypt_all_anew(batch: int) -> int:

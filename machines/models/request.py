@@ -7,6 +7,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import WrittenLetter
+
 from .cluster import Template, Tier
 from .machine import Machine
 
@@ -78,21 +80,10 @@ class MachineRequest(models.Model):
         return self.state == RequestState.READY and self.until < timezone.localdate()
 
 
-class RequestMail(models.Model):
-    """A mail to be sent. Written with the change it tells of; sent afterwards, by `services.outbox`."""
+class RequestMail(WrittenLetter):
+    """Of what became of a request. Written with the change it tells of, by `services.outbox`."""
 
     request = models.ForeignKey(MachineRequest, on_delete=models.CASCADE, related_name="mails")
-    to = models.EmailField()
-    subject = models.CharField(max_length=200)
-    body = models.TextField()
-    created_at = models.DateTimeField(auto_now_add=True)
-    attempts = models.PositiveSmallIntegerField(default=0)
-    not_before = models.DateTimeField(db_index=True)
-    sent_at = models.DateTimeField(null=True, blank=True)
-    problem = models.CharField(max_length=300, blank=True, default="")  # why the last attempt failed
 
-    class Meta:
+    class Meta(WrittenLetter.Meta):
         ordering = ["id"]
-
-    def __str__(self) -> str:
-        return self.subject

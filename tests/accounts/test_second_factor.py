@@ -24,7 +24,7 @@ from django.urls import reverse
 from accounts.models import DIRECTORY, AuditEntry, Identity, Role, RolePolicy
 from accounts.policies import needs_second_factor
 from accounts.presence import Visit, over
-from accounts.services import directory
+from accounts.services import directory, letters
 from accounts.services.second_factors import SecondFactorRefused, reset
 from tests.directory.config import config_for
 from tests.factories import PASSWORD, make_machine, make_user
@@ -384,6 +384,7 @@ def test_staff_take_the_factors_of_somebody_away(client, ada, secret):
     assert Program(token).ask("get", "me").status_code == 401
     entry = AuditEntry.objects.get(action="second_factor.reset")
     assert (entry.actor_name, entry.object_name, entry.data) == ("sam", "ada", {"kinds": ["recovery_codes", "totp"]})
+    letters.send_due()
     assert mail.outbox[-1].to == ["ada@uni.test"]
     assert mail.outbox[-1].subject == "[labportal] Your second factor was taken away"
 

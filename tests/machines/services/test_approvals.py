@@ -10,6 +10,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from accounts.models import AuditEntry
+from accounts.services import letters
 from machines.lifecycle import Kind, State
 from machines.models import Change, Cluster, Machine, MachineRequest, Operation, RequestMail, RequestState, Template, Tier
 from machines.providers.errors import NoCapacity, TaskFailed
@@ -375,7 +376,7 @@ def test_a_mail_server_that_is_away_loses_no_mail_and_no_decision(cluster, ada, 
     request = ask(ada, cluster)
     approvals.approve(request, acting_user=sam)
     with monkeypatch.context() as patched:
-        patched.setattr(outbox, "send_mail", away)
+        patched.setattr(letters, "send_mail", away)
         assert send(cluster) == []
     letter = RequestMail.objects.get()
     assert (letter.sent_at, letter.attempts, letter.problem) == (None, 1, "nobody answers")
@@ -392,7 +393,7 @@ def test_a_mail_that_somebody_sends_is_not_sent_by_another(cluster, ada, sam, mo
         seen.append(arguments)
         outbox.send_due([cluster.pk])  # another watcher looks meanwhile
 
-    monkeypatch.setattr(outbox, "send_mail", sending)
+    monkeypatch.setattr(letters, "send_mail", sending)
     outbox.send_due([cluster.pk])
     assert len(seen) == 1
 
