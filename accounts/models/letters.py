@@ -51,3 +51,4 @@ class Notice(WrittenLetter):
     """Of what befell an account, or to staff of what somebody wishes."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="notices")  # whom it is written to
+    about = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")  # where staff read of somebody else

@@ -35,6 +35,10 @@ def _tokens(user: User) -> Iterable[Line]:
     return user.api_tokens.values("key", "name", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at", "last_used_from")
 
 
+def _mails(user: User) -> Iterable[Line]:
+    return user.notices.filter(about=None).values("created_at", "to", "subject", "body", "sent_at")
+
+
 def _record(user: User) -> Iterable[Line]:
     columns = ("at", "action", "object_type", "object_id", "object_name", "outcome", "address", "data")
     lines: Iterable[Line] = AuditEntry.objects.filter(actor=user).values(*columns)[: MOST + 1].iterator()
@@ -49,6 +53,7 @@ SECTIONS: list[Section] = [
     Section("ssh_keys", lambda user: user.ssh_keys.values("name", "text", "fingerprint", "created_at")),
     Section("api_tokens", _tokens),
     Section("sessions", lambda user: UserSession.objects.filter(user=user).values("created_at", "last_seen_at", "ip", "user_agent")),
+    Section("mails", _mails),
     Section("record", _record),
 ]
 

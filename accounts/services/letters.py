@@ -24,6 +24,7 @@ from django.utils.translation import override
 
 from accounts import mail
 from accounts.models import Letter, Notice, PasswordLetter, User, WrittenLetter
+from accounts.selectors import staff_who_read_mail
 
 from . import audit, preferences
 
@@ -33,6 +34,7 @@ ATTEMPTS = 20
 _CLAIMED = timedelta(minutes=5)  # longer than a mail server may take
 _KEPT = timedelta(days=30)
 _AT_ONCE = 20
+_STAFF_ARE_TOLD_EVERY = timedelta(days=1)
 _LONGEST_BACK_OFF = timedelta(hours=6)
 
 Text = tuple[str, str]  # subject and body
@@ -56,19 +58,38 @@ def welcome(users: Collection[User]) -> int:
     return len(PasswordLetter.objects.bulk_create(due))
 
 
-def notify(people: Iterable[User], template: str, context: dict[str, Any] | None = None, *, to: str = "") -> None:
-    """Have each of these people told by a mail of accounts/mail, at `to` instead of their address where it is given."""
-    now = timezone.now()
-    notices = []
+def notify(user: User, template: str, *, to: str = "") -> None:
+    """Have somebody told of what befell their account by a mail of accounts/mail, at `to` instead of their address where it is given."""
+    _post_notices([user], template, {"user": user}, to=to)
+
+
+def notify_staff(template: str, context: dict[str, Any], *, about: User) -> None:
+    """Have staff told what somebody wishes: once a day, however often it is wished."""
+    if not Notice.objects.filter(about=about, created_at__gt=timezone.now() - _STAFF_ARE_TOLD_EVERY).exists():
+        _post_notices(staff_who_read_mail(), template, context, about=about)
+
+
+def withdraw_from_staff(about: User) -> None:
+    """What still waits to be sent to staff about this person is true no more."""
+    Notice.objects.filter(about=about, sent_at=None).delete()
+
+
+def _post_notices(people: Iterable[User], template: str, context: dict[str, Any], *, to: str = "", about: User | None = None) -> None:
+    now, notices = timezone.now(), []
+    texts: dict[tuple[str, str], Text] = {}  # each written once, however many read it
     for user in people:
         if mail.is_sent() and (address := to or user.email):
-            subject, body = written(user, f"accounts/mail/{template}.txt", {"user": user} | (context or {}))
-            notices.append(Notice(user=user, to=address, subject=subject, body=body, not_before=now))
+            reads = (user.language, user.time_zone)
+            if reads not in texts:
+                texts[reads] = written(user, f"accounts/mail/{template}.txt", context)
+            subject, body = texts[reads]
+            notices.append(Notice(user=user, about=about, to=address, subject=subject, body=body, not_before=now))
     Notice.objects.bulk_create(notices)
 
 
 def written(reader: User, template: str, context: dict[str, Any]) -> Text:
-    """A mail whose first line is the subject, in the reader's language and with times of their zone."""
+    """A mail whose first line is the subject, in the reader's language and with times of their zone. What is to be said in
+    that language too comes as a function."""
     context = {"portal_name": settings.PORTAL_NAME, "portal_url": settings.SITE_URL} | context
     with override(settings.LANGUAGE_CODE), preferences.of(reader):
         subject, _blank, body = render_to_string(template, context).strip().partition("\n")
@@ -95,7 +116,7 @@ def on_password_reset(user: User, **_: Any) -> None:
 
 def send_due() -> int:
     """Send what is due about accounts; returns how many were sent. Any number of processes may do so."""
-    return send(PasswordLetter.objects.select_related("user")) + send(Notice.objects.all())
+    return send(PasswordLetter.objects.select_related("user")) + send(Notice.objects.select_related("user"))
 
 
 def send(letters: QuerySet[_Sendable]) -> int:
@@ -121,13 +142,10 @@ def _send(letter: PasswordLetter | WrittenLetter) -> bool:
     mine = type(letter)._default_manager.filter(pk=letter.pk)
     if not mine.filter(sent_at=None, attempts=letter.attempts, not_before__lte=now).update(attempts=F("attempts") + 1, not_before=now + _CLAIMED):
         return False  # somebody else has it in hand
-    if isinstance(letter, WrittenLetter):
-        to, (subject, body) = letter.to, (letter.subject, letter.body)
-    elif letter.user.is_active and letter.user.email:
-        to, (subject, body) = letter.user.email, _with_link(letter)
-    else:
+    if not _is_still_meant(letter):
         mine.delete()
         return False
+    to, (subject, body) = (letter.to, (letter.subject, letter.body)) if isinstance(letter, WrittenLetter) else (letter.user.email, _with_link(letter))
     try:
         send_mail(subject, body, settings.DEFAULT_FROM_EMAIL, [to])
     except (OSError, SMTPException, ValueError) as error:
@@ -138,6 +156,13 @@ def _send(letter: PasswordLetter | WrittenLetter) -> bool:
         return False
     mine.update(sent_at=timezone.now(), problem="")
     return True
+
+
+def _is_still_meant(letter: PasswordLetter | WrittenLetter) -> bool:
+    """Accounts are closed and people stop being staff while mails wait."""
+    if isinstance(letter, PasswordLetter):
+        return letter.user.is_active and bool(letter.user.email)
+    return not isinstance(letter, Notice) or letter.about_id is None or letter.user.runs_portal
 
 
 def _with_link(letter: PasswordLetter) -> Text:

@@ -146,7 +146,7 @@ def set_address(user: User, email: str, *, acting_user: User) -> None:
             EmailAddress.objects.update_or_create(user=user, email=email, defaults={"primary": True})
         _write(user, email=email, email_given=email)
         if before:  # whoever reads mail there may be the person, whom somebody else locks out
-            letters.notify([user], "address_changed", to=before)
+            letters.notify(user, "address_changed", to=before)
         audit.record("user.address", acting_user=acting_user, target=user, before=before, email=email)
 
 
@@ -241,6 +241,7 @@ def keep(user: User, *, acting_user: User) -> None:
         _refuse(untouchable(user, acting_user=acting_user))
         if user.removal_asked_at is not None:
             _write(user, removal_asked_at=None)
+            letters.withdraw_from_staff(about=user)
             audit.record("user.keep", acting_user=acting_user, target=user)
 
 

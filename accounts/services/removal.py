@@ -1,13 +1,13 @@
 """Asking to be removed. Staff decide: what a person has may still be needed by others."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import selectors
 from accounts.models import User
 
 from . import audit, letters
@@ -30,7 +30,8 @@ def ask(user: User) -> bool:
         user.removal_asked_at = timezone.now()
         user.save(update_fields=["removal_asked_at"])
         audit.record("user.removal_asked", acting_user=user, target=user)
-        _tell_staff(user)
+        context = {"person": user, "holdings": partial(holdings, user), "admin_url": settings.SITE_URL + reverse("admin:accounts_user_change", args=[user.pk])}
+        letters.notify_staff("removal_asked", context, about=user)
     return True
 
 
@@ -42,10 +43,6 @@ def take_back(user: User) -> bool:
             return False
         user.removal_asked_at = None
         user.save(update_fields=["removal_asked_at"])
+        letters.withdraw_from_staff(about=user)
         audit.record("user.removal_taken_back", acting_user=user, target=user)
     return True
-
-
-def _tell_staff(user: User) -> None:
-    context = {"person": user, "holdings": holdings(user), "admin_url": settings.SITE_URL + reverse("admin:accounts_user_change", args=[user.pk])}
-    letters.notify(selectors.staff_who_read_mail(), "removal_asked", context)

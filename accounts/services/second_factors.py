@@ -44,7 +44,7 @@ def reset(user: User, *, acting_user: User) -> int:
         sessions.end_all(user, acting_user=acting_user)
         tokens.revoke_all(user, acting_user=acting_user)
         audit.record("second_factor.reset", acting_user=acting_user, target=user, kinds=kinds)
-        letters.notify([user], "second_factor_reset")
+        letters.notify(user, "second_factor_reset")
     return len(kinds)
 
 

@@ -7,6 +7,7 @@ from django.core import mail
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
+from django.utils import translation
 
 from accounts.models import DIRECTORY, ApiToken, AuditEntry, Identity, Role, User
 from accounts.services import audit, export, letters, removal, ssh_keys
@@ -153,3 +154,31 @@ def test_it_can_be_taken_back(ada, hers):
     ada.refresh_from_db()
     assert ada.removal_asked_at is None
     assert AuditEntry.objects.filter(action="user.removal_taken_back").count() == 1
+
+
+def test_staff_read_of_a_wish_once_and_only_while_it_stands(ada):
+    for name, language in (("sam", "de"), ("eve", "en"), ("bob", "en")):
+        make_user(name, role=Role.STAFF, language=language)
+    make_machine("web-01", owner=ada)
+    for _ in range(3):
+        removal.ask(ada)
+        removal.take_back(ada)
+    assert letters.send_due() == 0
+    removal.ask(ada)
+    User.objects.filter(username="bob").update(role=Role.STUDENT)
+    assert letters.send_due() == 2
+    (english,) = [sent.body for sent in mail.outbox if sent.to == ["eve@uni.test"]]
+    (german,) = [sent.body for sent in mail.outbox if sent.to == ["sam@uni.test"]]
+    with translation.override("de"):
+        assert all(sentence in german and sentence not in english for sentence in removal.holdings(ada))
+    removal.take_back(ada)
+    removal.ask(ada)
+    assert letters.send_due() == 0  # they know since today
+
+
+def test_mails_to_a_person_are_in_the_file_and_what_staff_read_of_them_is_not(ada, hers):
+    sam = make_user("sam", role=Role.STAFF)
+    letters.notify(ada, "second_factor_reset")
+    removal.ask(ada)
+    (sent,) = export.export(ada)["mails"]
+    assert sent["to"] == "ada@uni.test" and export.export(sam)["mails"] == []
