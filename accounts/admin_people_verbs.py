@@ -8,7 +8,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from .models import User
+from .models import Role, User
 from .services import people, second_factors
 from .ways_in import WaysIn
 
@@ -139,7 +139,7 @@ VERBS: dict[str, Verb] = {
     "reactivate": Verb(
         gettext_lazy("Open the account again"),
         lambda user, _ways_in: not user.is_active,
-        _untouchable,
+        lambda user, acting_user: _one(people.reactivation_refusal(user, acting_user=acting_user)),
         lambda user: [_("%(user)s can sign in again. API tokens that were revoked stay so.") % {"user": user}],
         _reactivate,
     ),
@@ -149,7 +149,8 @@ VERBS: dict[str, Verb] = {
         lambda user, acting_user: _one(people.deactivation_refusal(user, acting_user=acting_user)),
         lambda user: [
             _("%(user)s is signed out and cannot sign in any more. Consoles that are open end, and API tokens are revoked.") % {"user": user},
-            _("Machines stay as they are, and so do classes. The account can be opened again."),
+            _("Machines stay as they are, and so do classes."),
+            _("Only a superuser can open it again.") if user.role == Role.STAFF else _("The account can be opened again."),
         ],
         _deactivate,
         dangerous=True,

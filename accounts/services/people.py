@@ -69,6 +69,12 @@ def deactivation_refusal(user: User, *, acting_user: User) -> str:
     return _apart_from_oneself(user, acting_user=acting_user) or (roles.indispensable(user) if user.is_active else "")
 
 
+def reactivation_refusal(user: User, *, acting_user: User) -> str:
+    """Why this person may not open the account of `user` again, or nothing. That of staff is left to superusers, as are
+    the ways into it: one of them may have closed it."""
+    return _apart_from_oneself(user, acting_user=acting_user) or ways_in_refusal(user, acting_user=acting_user)
+
+
 def removal_refusal(user: User, *, acting_user: User) -> list[str]:
     """What keeps this person from removing the account of `user`: a sentence each."""
     if why := _apart_from_oneself(user, acting_user=acting_user):
@@ -206,7 +212,7 @@ def reactivate(user: User, *, acting_user: User) -> None:
     system's next look knows that staff let them in all the same."""
     with transaction.atomic():
         _hold(user)
-        _refuse(_apart_from_oneself(user, acting_user=acting_user))
+        _refuse(reactivation_refusal(user, acting_user=acting_user))
         if not user.is_active:
             _write(user, is_active=True, removal_asked_at=None)
             audit.record("user.reactivate", acting_user=acting_user, target=user)
