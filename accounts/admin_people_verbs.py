@@ -8,6 +8,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from . import mail
 from .models import Role, User
 from .services import people, second_factors
 from .ways_in import WaysIn
@@ -124,7 +125,9 @@ VERBS: dict[str, Verb] = {
         lambda user, acting_user: _one(second_factors.refusal(user, acting_user=acting_user)),
         lambda user: [
             _("All second factors and recovery codes of %(user)s are removed, and they are signed out. Be sure that it is they who ask.") % {"user": user},
-            _("They get a mail about it. If their role must have a second factor, they set up another when they sign in."),
+            _("Their API tokens are revoked, and cannot be brought back."),
+            *([_("They get a mail about it.")] if mail.is_sent() and user.email else []),
+            _("If their role must have a second factor, they set up another when they sign in."),
         ],
         _reset,
         dangerous=True,

@@ -24,7 +24,9 @@ def refusal(user: User, *, acting_user: User) -> str:
     """Why this person may not take away the second factor of `user`, or nothing."""
     if acting_user.pk == user.pk:
         return _("Your own second factor is changed on the pages of your account.")
-    return people.ways_in_refusal(user, acting_user=acting_user)
+    if why := people.ways_in_refusal(user, acting_user=acting_user):
+        return why
+    return "" if Authenticator.objects.filter(user=user).exists() else _("%(user)s has no second factor.") % {"user": user}
 
 
 def reset(user: User, *, acting_user: User) -> int:

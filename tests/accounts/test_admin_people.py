@@ -272,6 +272,7 @@ def test_a_new_person_needs_a_name_of_their_own(admin, ada, name):
 
 @pytest.mark.parametrize("word", ["deactivate", "password-mail", "remove", "sign-out", "revoke-tokens", "reset-second-factor", "confirm-address", "keep"])
 def test_a_button_asks_first_and_needs_a_click(admin, ada, word):
+    Authenticator.objects.create(user=ada, type="totp", data={})
     before = User.objects.filter(pk=ada.pk).values().get()
     asked = admin.get(button(ada, word))
     assert asked.status_code == 200 and "Leave it as it is" in text(asked)
