@@ -17,7 +17,7 @@ from accounts.admin_recorded import changes
 from accounts.http import person
 from accounts.services import audit
 from machines.admin_adoption import Adoption, cluster_page
-from machines.forms_clusters import LIMITS, ClusterForm, ProxmoxForm
+from machines.forms_clusters import LIMITS, PEOPLE, TRUST, ClusterForm, ProxmoxForm
 from machines.models import BurnedRef, Cluster, ClusterKind, ClusterReport, Node, Template
 from machines.models.cluster import Audience
 from machines.selectors.load import limit
@@ -51,18 +51,20 @@ class ClusterAdmin(Adoption, admin.ModelAdmin):
 
     def get_form(self, request: HttpRequest, obj: Cluster | None = None, change: bool = False, **kwargs: Any) -> Any:
         kwargs["form"] = ProxmoxForm if self._is_proxmox(request, obj) else ClusterForm
-        return super().get_form(request, obj, change, **kwargs)
+        form: Any = super().get_form(request, obj, change, **kwargs)  # a class of this request's own
+        form.by_superuser = person(request).is_superuser
+        return form
 
     def get_fieldsets(self, request: HttpRequest, obj: Cluster | None = None) -> Any:
         if self._is_proxmox(request, obj):
             first = [
                 (None, {"fields": ("kind", "name", "maintenance", "endpoints", "account", *SECRETS)}),
-                (_("Whom to trust"), {"fields": ("tls", "ca_file", "ca", "fingerprints")}),
+                (_("Whom to trust"), {"fields": TRUST}),
                 (
                     _("Where machines are made"),
                     {"fields": PLACES},
                 ),
-                (_("People of the cluster"), {"fields": ("realm_login", "admin_users", "admin_group")}),
+                (_("People of the cluster"), {"fields": PEOPLE}),
                 (_("Addresses"), {"fields": ("networks", "active_scan")}),
             ]
         else:

@@ -15,6 +15,9 @@ from machines.providers.types import VMIDS
 from machines.services import addresses, clusters_file
 from machines.services.refusal import Refused
 
+PEOPLE = ("realm_login", "admin_users", "admin_group")
+TRUST = ("tls", "ca_file", "ca", "fingerprints")
+_WITHHELD = _("Only superusers change this: it decides who signs in, and who is staff.")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LARGEST_CA = 256 * 1024
 LIMITS = (
@@ -59,7 +62,8 @@ class Lines(forms.CharField):
         return "\n".join(str(each) for each in value) if isinstance(value, list | tuple) else value
 
     def to_python(self, value: Any) -> Any:
-        return list(dict.fromkeys(filter(None, (entry.strip() for entry in re.split(r"[,\n]", str(value or ""))))))
+        text = str(self.prepare_value(value) or "")
+        return list(dict.fromkeys(filter(None, (entry.strip() for entry in re.split(r"[,\n]", text)))))
 
 
 class ClusterForm(forms.ModelForm):
@@ -103,8 +107,13 @@ class ClusterForm(forms.ModelForm):
 
 
 class ProxmoxForm(ClusterForm):
-    """`Cluster.config` of a Proxmox VE cluster, with a field for each of its settings."""
+    """`Cluster.config` of a Proxmox VE cluster, with a field for each of its settings.
 
+    Who its people are, and which server says so while they sign in, is left to superusers: a realm makes staff, and lets
+    in whoever came from it before. Other staff see it.
+    """
+
+    by_superuser = False  # whoever shows the form says so
     kind = forms.CharField(widget=forms.HiddenInput, initial=ClusterKind.PROXMOX)
     endpoints = Lines(label=_("Endpoints"), help_text=_("One a line, such as pve1.example.org:8006. The next is asked where one does not answer."))
     account = forms.CharField(
@@ -126,6 +135,7 @@ class ProxmoxForm(ClusterForm):
             ("ca", _("Signed by the authority below")),
             ("fingerprint", _("The one with a fingerprint below")),
         ],
+        initial="system",
     )
     ca_file = forms.FileField(label=_("Authority (file)"), required=False, help_text=_("/etc/pve/pve-root-ca.pem of a node. Replaces the text below."))
     ca = forms.CharField(label=_("Authority (PEM)"), required=False, widget=forms.Textarea(attrs={"rows": 4, "cols": 66}))
@@ -179,6 +189,16 @@ class ProxmoxForm(ClusterForm):
         copies = self.before.get("template_copies") or {}
         self.initial["template_copies"] = [f"{ref}: {' '.join(str(copy) for copy in each)}" for ref, each in copies.items()]
         self.initial["kind"] = ClusterKind.PROXMOX
+        self.withheld = [] if self.by_superuser else [*PEOPLE, *(("endpoints", *TRUST) if self.before.get("realm_login") else ())]
+        self.overstepped = [name for name in self.withheld if self._is_changed(name)]
+        for name in self.withheld:  # what is stored counts, whatever is sent
+            self.fields[name].disabled = True
+            self.fields[name].help_text = _WITHHELD
+
+    def _is_changed(self, name: str) -> bool:
+        """Whether something else was sent than there is. Browsers send nothing of a field that is disabled."""
+        sent = self.fields[name].widget.value_from_datadict(self.data, self.files, self.add_prefix(name))
+        return bool(sent) and self.fields[name].has_changed(self.get_initial_for_field(self.fields[name], name), sent)
 
     def clean_kind(self) -> str:
         return ClusterKind.PROXMOX
@@ -257,6 +277,8 @@ class ProxmoxForm(ClusterForm):
         if told.get("tls") == "ca" and not self.errors.get("ca_file"):
             self._check_ca(told.get("ca", ""))
         self._check_secret(told)
+        for name in self.overstepped:
+            self.add_error(name, _WITHHELD)
         return told
 
     def _check_ca(self, pem: str) -> None:

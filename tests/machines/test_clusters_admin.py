@@ -34,7 +34,7 @@ def form(**values):
     limits |= {"limit_create_per_node": 2, "limit_create_per_storage": 2, "limit_power_per_node": 4}
     told = {"kind": "proxmox", "name": "lab", "endpoints": "pve1.example.org\nhttps://pve2.example.org:8007/", "account": "labportal@pve!portal"}
     told |= {"new_secret": "open sesame", "tls": "fingerprint", "fingerprints": PRINT, "first_vmid": 5000, "last_vmid": 5999, "reserve_mib": 1024}
-    told |= {"nodes": "pve1, pve2", "pool": "labs", "template_copies": "9000: 9001 9002", "networks": "", "admin_users": "root@pam"}
+    told |= {"nodes": "pve1, pve2", "pool": "labs", "template_copies": "9000: 9001 9002", "networks": ""}
     return {**told, **limits, **values}
 
 
@@ -115,6 +115,81 @@ def test_the_password_for_text_consoles_is_kept_and_forgotten_and_goes_to_no_new
     assert Cluster.objects.get().terminal_password == "for shells"
     assert client.post(page(cluster), form(endpoints="pve3.example.org", forget_terminal_password="on")).status_code == 302
     assert Cluster.objects.get().terminal_password == ""
+
+
+PEOPLE = {"realm_login": "on", "admin_users": "mallory@pve", "admin_group": "friends"}
+TRUST = {"endpoints": "pve.evil.example", "tls": "system", "ca": "of mine", "fingerprints": "CD" * 32}
+WITHHELD = "Only superusers change this"
+
+
+@pytest.fixture
+def realm(client):
+    """A cluster whose people sign in, as a superuser set it up."""
+    client.force_login(make_user("boss", role="staff", is_superuser=True))
+    assert client.post(ADD, form(realm_login="on", admin_users="root@pam", admin_group="lab-admins")).status_code == 302
+    return Cluster.objects.get()
+
+
+def refused(client, address, **values):
+    """The fields that the form says are for superusers."""
+    answer = client.post(address, form(**values))
+    errors = answer.context["adminform"].form.errors if answer.status_code == 200 else {}
+    return {name for name, told in errors.items() if WITHHELD in str(told)}
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+def test_superusers_alone_say_who_of_a_cluster_signs_in_and_who_is_staff(client, staff, name):
+    assert refused(client, ADD, **{name: PEOPLE[name]}) == {name} and not Cluster.objects.exists()
+    assert client.post(ADD, form()).status_code == 302
+    cluster = Cluster.objects.get()
+    before = cluster.config
+    assert refused(client, page(cluster), **{name: PEOPLE[name]}) == {name}
+    assert Cluster.objects.get().config == before and not (before["realm_login"] or before["admin_users"] or before["admin_group"])
+
+
+@pytest.mark.parametrize("name", [*TRUST, "ca_file"])
+def test_superusers_alone_say_which_server_lets_people_in(client, realm, staff, name):
+    opened_before = {each: "\n".join(realm.config[each]) for each in ("endpoints", "fingerprints")}  # when the fields were not disabled
+    sent = TRUST.get(name) or SimpleUploadedFile("ca.pem", b"of mine")
+    assert refused(client, page(realm), **opened_before | {name: sent}) == {name}
+    assert Cluster.objects.get().config == realm.config
+
+
+def test_other_staff_see_it_and_change_the_rest(client, realm, staff):
+    text = client.get(page(realm)).content.decode()
+    for name in (*PEOPLE, *TRUST, "ca_file"):
+        assert re.search(rf'<(?:input|textarea|select)[^>]* name="{name}"[^>]* disabled', text), name
+    assert text.count(WITHHELD) == len(PEOPLE) + len(TRUST) + 1 and "lab-admins" in text
+    rest = {name: value for name, value in form(pool="other", new_secret="").items() if name not in (*PEOPLE, *TRUST)}
+    assert client.post(page(realm), rest).status_code == 302
+    cluster = Cluster.objects.get()
+    assert cluster.config == {**realm.config, "pool": "other"} and cluster.config["realm_login"] is True
+    assert client.post(page(realm), rest | {"admin_users": "", "admin_group": ""}).status_code == 302
+    assert Cluster.objects.get().config["admin_users"] == ["root@pam"]
+
+
+def test_a_cluster_whose_people_do_not_sign_in_is_set_up_by_any_staff(client, staff):
+    client.post(ADD, form())
+    cluster = Cluster.objects.get()
+    text = client.get(page(cluster)).content.decode()
+    assert text.count(WITHHELD) == len(PEOPLE)
+    assert refused(client, page(cluster), endpoints="pve3.example.org") == set()
+    assert Cluster.objects.get().config["endpoints"] == ["pve3.example.org:8006"]
+
+
+def test_superusers_change_all_of_it(client, realm):
+    assert WITHHELD not in client.get(page(realm)).content.decode()
+    assert client.post(page(realm), form(endpoints="pve3.example.org", realm_login="on", admin_users="ada@pve")).status_code == 302
+    config = Cluster.objects.get().config
+    assert (config["endpoints"], config["admin_users"], config["admin_group"]) == (["pve3.example.org:8006"], ["ada@pve"], "")
+
+
+def test_no_cluster_of_another_kind_becomes_one_whose_people_sign_in(client, staff):
+    cluster = make_cluster("east", kind="libvirt")
+    told = {**form(kind="proxmox", name="east"), "config": json.dumps({"endpoints": ["pve.evil.example:8006"], "realm_login": True})}
+    assert client.post(page(cluster), told).status_code == 200
+    assert client.post(f"{page(cluster)}?kind=proxmox", told).status_code == 200
+    assert Cluster.objects.get().kind == "libvirt"
 
 
 def test_a_cluster_with_machines_stays_of_its_kind(client, staff):
