@@ -40,6 +40,8 @@ class User(AbstractUser):
     is_active = models.BooleanField(_("active"), default=True, help_text=_("Whether they get in."))
 
     role = models.CharField(_("role"), max_length=10, choices=Role.choices, default=Role.STUDENT)
+    # What stays when other systems, which gave `role`, give nothing any more; "": none of them gave it.
+    own_role = models.CharField(max_length=10, choices=Role.choices, blank=True, default="")
     keyboard = models.CharField(_("keyboard layout"), max_length=16, default="us", help_text=_("Used in new machines and in consoles."))
     language = models.CharField(_("language"), max_length=10, blank=True, default="", help_text=_("Empty: as the browser says."))
     time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="", help_text=_("Empty: as the browser says."))

@@ -156,16 +156,17 @@ def _person(entry: Entry, direct: frozenset[str], config: DirectoryConfig) -> It
         yield Line("Account", "closed because the directory did not have the person; the next sign-in opens it again")
     elif not user.is_active:
         yield Line("Account", "closed by staff", "Open it in the admin, under People.", fatal=True)
-    yield Line("Role here", _role_after(user, given, identity.role_given))
+    yield Line("Role here", _role_after(identity, given))
 
 
-def _role_after(user: User, given: str | None, before: str) -> str:
+def _role_after(identity: Identity, given: str | None) -> str:
+    user = identity.user
     if user.is_superuser:
         return "stays staff: a superuser"
-    after = roles.after(user.role, given=Role(given) if given else None, before=before)
+    after = roles.after(identity, Role(given) if given else None)
     if after != user.role:
-        return f"{after} from the next sign-in on; before, the groups gave {before or 'nothing'}"
-    return f"stays {after}" + ("" if after == (given or Role.STUDENT) else ": given in the portal, and not by a group")
+        return f"{after} from the next sign-in on; before, the groups gave {identity.role_given or 'nothing'}"
+    return f"stays {after}" + ("" if after == (given or Role.STUDENT) else ": given in the portal or by another system")
 
 
 def _password(entry: Entry | None, expected: Entry) -> Line:

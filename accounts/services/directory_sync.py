@@ -154,7 +154,7 @@ def _loses(what: str, identity: Identity, entry: Entry, config: DirectoryConfig)
     if what == GROUPS:
         return not entry.groups
     given = config.role_of(entry.groups)
-    return roles.is_less(roles.after(what, given=Role(given) if given else None, before=identity.role_given), what)
+    return roles.is_less(roles.after(identity, Role(given) if given else None), what)
 
 
 def _note_missing(identity: Identity, found: Found) -> None:

@@ -58,7 +58,7 @@ SECTIONS: list[Section] = [
 ]
 
 _PROFILE = (
-    "username", "first_name", "last_name", "email", "email_given", "role", "language", "time_zone", "keyboard",
+    "username", "first_name", "last_name", "email", "email_given", "role", "own_role", "language", "time_zone", "keyboard",
     "mail_decisions", "mail_reminders", "mail_staff", "max_machines", "max_cores", "max_memory_mib", "date_joined", "last_login", "removal_asked_at",
 )  # fmt: skip
 

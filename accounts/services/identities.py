@@ -71,7 +71,7 @@ def settle(
         identity.name, identity.dn, identity.groups = name, dn.translate(_HIDDEN), sorted(group for group in groups if group.isprintable())
         identity.seen_at = timezone.now()
         identity.save()
-    _settle_role(identity, role)
+    roles.settle(identity, role)  # in a transaction of its own: it may lock all staff, and that before the person
     tell_groups(user)
     return user
 
@@ -169,14 +169,6 @@ def _usernames(source: str, name: str) -> Iterator[str]:
     yield f"{stem}@{system}"
     for number in range(2, _NAMES_TRIED):
         yield f"{stem}-{number}@{system}"
-
-
-def _settle_role(identity: Identity, given: Role | None) -> None:
-    """In a transaction of its own: who stops being staff is locked together with all other staff, and before anybody else."""
-    with transaction.atomic():
-        role_given = roles.settle(identity.user, given=given, before=identity.role_given)
-        if role_given != identity.role_given:
-            Identity.objects.filter(pk=identity.pk).update(role_given=role_given)
 
 
 def _settle_names(identity: Identity, first_name: str, last_name: str) -> None:

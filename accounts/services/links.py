@@ -27,19 +27,19 @@ def link(user: User, source: str, uid: str, *, name: str) -> None:
 
 
 def unlink(user: User, identity_id: int, *, prefix: str) -> None:
-    """Take an identity of `user`, whose source begins with `prefix`, away. The role it gave goes with it.
+    """Take an identity of `user`, whose source begins with `prefix`, away. The role that it alone gave goes with it.
 
     Raises LinkRefused where there is none, and where it is the only way to sign in.
     """
     with transaction.atomic():
         roles.hold_staff()  # taking the identity away may take the role
         user = User.objects.select_for_update().get(pk=user.pk)  # two at once would each leave the other
-        identity = Identity.objects.filter(pk=identity_id, user=user, source__startswith=prefix).first()
+        identity = user.identities.filter(pk=identity_id, source__startswith=prefix).first()
         if identity is None:
             raise LinkRefused(_("That account is not connected."))
         if not user.has_usable_password() and not user.identities.exclude(pk=identity.pk).exists():
             raise LinkRefused(_("It is your only way to sign in, so it stays connected."))
-        roles.settle(user, given=None, before=identity.role_given)
+        roles.settle(identity, None)
         identity.delete()
         audit.record("identity.unlinked", acting_user=user, target=user, source=identity.source, uid=identity.uid, name=identity.name)
     identities.tell_groups(user)

@@ -4,7 +4,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from accounts.models import Role, User
+from accounts.models import Identity, Role, User
 
 from . import audit
 from .refusal import Refusal
@@ -53,7 +53,8 @@ def set_role(user: User, role: Role | str, *, acting_user: User | None) -> None:
     """Give `user` a role and keep `is_staff`, which opens the admin, in step with it.
 
     Raises RoleRefused where a person who is no superuser gives or takes the staff role, for taking one's own away, or the
-    last one there is, and for a superuser, who stays staff. `acting_user` None: the groups of another system decided.
+    last one there is, and for a superuser, who stays staff. `acting_user` None: another system decided, and what was
+    there before it is remembered as `own_role`.
     """
     role = Role(role)
     with transaction.atomic():
@@ -63,32 +64,47 @@ def set_role(user: User, role: Role | str, *, acting_user: User | None) -> None:
         if why := refusal(user, role, acting_user=acting_user):
             raise RoleRefused(why)
         before = user.role
+        user.own_role = "" if acting_user is not None else user.own_role or before
         user.role, user.is_staff = role, role == Role.STAFF
-        user.save(update_fields=["role", "is_staff"])
+        user.save(update_fields=["role", "is_staff", "own_role"])
         audit.record("user.role", acting_user=acting_user, target=user, before=before, after=role.value)
 
 
-def settle(user: User, *, given: Role | None, before: str) -> Role | str:
-    """Follow what the groups of another system give, now and `before` ("" for nothing); returns what to remember.
+def settle(identity: Identity, given: Role | None) -> None:
+    """Follow what the groups of another system give now (None for nothing), and note it on the identity.
 
     Only a change there changes the role here: what staff decide since stays decided. Groups raise anybody, and lower
-    only from what they gave; whoever is given nothing any more becomes a student. Who may not stop being staff stays so.
+    only from what they gave, to the highest of what is left: what the groups of the person's other identities give, and
+    `own_role`. Who may not stop being staff stays so. Inside no transaction that holds the person but not all staff.
     """
-    after_it = after(user.role, given=given, before=before)
-    if after_it != user.role:
-        try:
-            set_role(user, after_it, acting_user=None)
-        except RoleRefused:
-            return before
-    return given or ""
+    if (given or "") == identity.role_given:
+        return
+    user = identity.user
+    with transaction.atomic():
+        if identity.role_given == Role.STAFF:
+            hold_staff()  # the role may go; before the person is locked
+        # Two systems that stop giving a role at the same moment would each leave it to the other.
+        user.refresh_from_db(from_queryset=User.objects.select_for_update())
+        role = after(identity, given)
+        if role != user.role:
+            try:
+                set_role(user, role, acting_user=None)
+            except RoleRefused:
+                return
+        identity.role_given = given or ""
+        identity.save(update_fields=["role_given"])
 
 
-def after(role: Role | str, *, given: Role | None, before: str) -> Role | str:
-    """What somebody who has `role` is after `settle`."""
-    wanted = given or Role.STUDENT
-    if (given or "") == before or (is_less(wanted, role) and role != before):
-        return role
-    return wanted
+def after(identity: Identity, given: Role | None) -> Role | str:
+    """What the person of `identity` is after `settle`."""
+    user, before = identity.user, identity.role_given
+    if given and given != before and is_less(user.role, given):
+        return given
+    if (given or "") == before or user.role != before or not user.own_role:
+        return user.role
+    others = user.identities.filter(closed_at=None).exclude(pk=identity.pk).exclude(role_given="").values_list("role_given", flat=True)
+    left = max([given or Role.STUDENT, user.own_role, *others], key=Role.values.index)
+    return left if is_less(left, user.role) else user.role
 
 
 def is_less(role: Role | str, than: Role | str) -> bool:

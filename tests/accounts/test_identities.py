@@ -1,13 +1,17 @@
 """From an account outside the portal to a person."""
 
 import threading
+from importlib import import_module
 
 import pytest
 from allauth.account.models import EmailAddress
+from django.apps import apps
 from django.db import connection, connections, transaction
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from accounts.models import DIRECTORY, AuditEntry, Identity, Role, User
-from accounts.services import identities, people, roles
+from accounts.services import identities, links, people, roles
 from accounts.services.identities import settle
 from accounts.signals import groups_read
 from tests.factories import make_user
@@ -240,14 +244,81 @@ def test_groups_lower_only_from_what_they_gave(others):
 def test_a_superuser_is_never_demoted():
     bob = come(role=Role.STAFF)
     User.objects.filter(pk=bob.pk).update(is_superuser=True)
-    for given in (None, Role.STUDENT, Role.TEACHER):
-        assert role_after(given) == Role.STAFF
+    for role in (None, Role.STUDENT, Role.TEACHER):
+        assert role_after(role) == Role.STAFF
 
 
 def test_the_last_who_runs_the_portal_does_not_stop_by_a_group():
     assert role_after(Role.STAFF, None) == Role.STAFF
     make_user(role=Role.STAFF)
     assert role_after(None) == Role.STUDENT, "as soon as there is somebody else"
+
+
+SSO = "sso:keycloak"
+TELLING = st.tuples(st.sampled_from([DIRECTORY, SSO]), st.sampled_from([*Role, None, "disconnected"]))
+
+
+@pytest.fixture
+def root():
+    return make_user("root", role=Role.STAFF, is_superuser=True)
+
+
+def tell(user, source, role):
+    """What one of two systems says of `user` when they come by it, or that they disconnect it."""
+    if role != "disconnected":
+        links.link(user, source, f"{user.pk}", name="ada")
+        settle(source, f"{user.pk}", name="ada", role=role)
+    elif identity := user.identities.filter(source=source).first():
+        links.unlink(user, identity.pk, prefix=source)
+    user.refresh_from_db()
+    assert user.is_staff == (user.role == Role.STAFF)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(own=st.sampled_from(list(Role)), told=st.lists(TELLING, max_size=6))
+@example(own=Role.STUDENT, told=[(DIRECTORY, Role.TEACHER), (SSO, Role.TEACHER), (SSO, "disconnected"), (DIRECTORY, Role.TEACHER)])
+@example(own=Role.STUDENT, told=[(DIRECTORY, Role.TEACHER), (SSO, Role.TEACHER), (DIRECTORY, None), (SSO, None)])
+@example(own=Role.TEACHER, told=[(SSO, Role.TEACHER), (SSO, None)])
+@example(own=Role.TEACHER, told=[(SSO, Role.STAFF), (SSO, None)])
+def test_the_role_is_the_highest_of_ones_own_and_of_what_each_system_gives(own, told, root):
+    ada = make_user()
+    roles.set_role(ada, own, acting_user=root)
+    says = {}
+    for source, role in told:
+        tell(ada, source, role)
+        says[source] = role if role in Role.values else Role.STUDENT
+        assert ada.role == max([own, *says.values()], key=Role.values.index)
+
+
+def test_what_staff_decided_stays_whatever_another_system_stops_to_say(root):
+    ada = make_user()
+    for source in (DIRECTORY, SSO):
+        tell(ada, source, Role.TEACHER)
+    roles.set_role(ada, Role.STUDENT, acting_user=root)
+    tell(ada, SSO, None)
+    assert ada.role == Role.STUDENT, "the directory still says teacher, as it did when staff decided"
+    roles.set_role(ada, Role.TEACHER, acting_user=root)
+    tell(ada, DIRECTORY, None)
+    assert ada.role == Role.TEACHER
+
+
+def test_an_account_that_is_closed_gives_no_role():
+    ada = make_user()
+    for source in (DIRECTORY, SSO):
+        tell(ada, source, Role.TEACHER)
+    ada.identities.filter(source=DIRECTORY).update(closed_at="2026-01-01T00:00Z")
+    tell(ada, SSO, None)
+    assert ada.role == Role.STUDENT
+
+
+def test_the_update_takes_roles_that_a_system_gives_for_given_by_it():
+    ada, tea = make_user(role=Role.TEACHER), make_user(role=Role.TEACHER)
+    for user, role in ((ada, Role.TEACHER), (tea, Role.STUDENT)):
+        Identity.objects.create(user=user, source=SSO, uid=f"{user.pk}", role_given=role)
+    import_module("accounts.migrations.0015_roles_that_stay").give_own_roles(apps, None)
+    for user in (ada, tea):
+        tell(user, SSO, None)
+    assert (ada.role, tea.role) == (Role.STUDENT, Role.TEACHER)
 
 
 # -- groups ------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_the_account_of_somebody_who_was_here(configured):
     text, good = said("carol@uni.test")
     assert good and "“carol”, now teacher, last seen 20" in text and "Role here: stays teacher" in text
     roles.set_role(carol, Role.STUDENT, acting_user=None)
-    assert "stays student: given in the portal, and not by a group" in said("carol")[0]
+    assert "stays student: given in the portal or by another system" in said("carol")[0]
     carol.identities.update(role_given="")
     assert "teacher from the next sign-in on; before, the groups gave nothing" in said("carol")[0]
     User.objects.update(is_superuser=True)
