@@ -25,6 +25,7 @@ from django.utils.translation import gettext as _
 
 from .http import person
 from .models import DIRECTORY, User
+from .policies import realm_names, signs_in_by_sso_alone
 from .services.identities import password_is_elsewhere
 
 View = Callable[..., HttpResponse]
@@ -33,10 +34,7 @@ View = Callable[..., HttpResponse]
 def password_is_checked_elsewhere(user: User) -> bool:
     """Whether this person types a password here that another system checks: the directory, or a realm of a cluster. That
     of single sign-on is typed there."""
-    if not password_is_elsewhere(user):
-        return False
-    sources = set(user.identities.values_list("source", flat=True))
-    return DIRECTORY in sources or not sources
+    return password_is_elsewhere(user) and not signs_in_by_sso_alone(user)
 
 
 def signed_in_just_now(request: HttpRequest) -> bool:
@@ -61,7 +59,7 @@ class AsksAgain(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no 
     def reauthenticate(self, user: User, password: str) -> bool:
         if not password_is_checked_elsewhere(user):
             return bool(super().reauthenticate(user, password)) and self._stays(user)
-        names = list(user.identities.filter(source=DIRECTORY).values_list("name", flat=True)) or [user.username]
+        names = [*user.identities.filter(source=DIRECTORY).values_list("name", flat=True), *realm_names(user)]
         found = (self.authenticate(self.request, username=name, password=password) for name in names)
         return any(one is not None and one.pk == user.pk for one in found)
 

@@ -3,6 +3,7 @@
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts import policies
 from accounts.models import Identity, User
 
 from . import audit, identities, roles
@@ -37,7 +38,7 @@ def unlink(user: User, identity_id: int, *, prefix: str) -> None:
         identity = user.identities.filter(pk=identity_id, source__startswith=prefix).first()
         if identity is None:
             raise LinkRefused(_("That account is not connected."))
-        if not user.has_usable_password() and not user.identities.exclude(pk=identity.pk).exists():
+        if not user.has_usable_password() and not user.identities.exclude(pk=identity.pk).exists() and not policies.realm_names(user):
             raise LinkRefused(_("It is your only way to sign in, so it stays connected."))
         roles.settle(identity, None)
         identity.delete()

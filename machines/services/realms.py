@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import F, QuerySet
 from django.utils.translation import gettext as _
 
 from accounts.models import Role, User
@@ -32,9 +33,14 @@ LONGEST_NAME = 100
 Answer = dict[str, Any] | None
 
 
-def offered() -> list[Cluster]:
+def offered() -> QuerySet[Cluster]:
     """The clusters whose people may sign in."""
-    return [cluster for cluster in Cluster.objects.filter(kind=ClusterKind.PROXMOX).order_by("pk") if cluster.config.get("realm_login") is True]
+    return Cluster.objects.filter(kind=ClusterKind.PROXMOX, config__realm_login=True).order_by("pk")
+
+
+def accounts() -> QuerySet[Any]:
+    """The accounts of theirs that lead to somebody, as `accounts.policies.REALM_ACCOUNTS` wants them."""
+    return RealmIdentity.objects.filter(cluster__in=offered()).annotate(name=F("userid"))
 
 
 def sign_in(typed: str, password: str) -> User | None:

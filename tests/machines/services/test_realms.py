@@ -8,7 +8,9 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
-from accounts.models import AuditEntry, Role, User
+from accounts.models import AuditEntry, Identity, Role, RolePolicy, User
+from accounts.policies import needs_second_factor
+from accounts.services import links
 from machines.models import Cluster, RealmIdentity
 from machines.providers.proxmox import client as client_module
 from machines.providers.proxmox.breakers import Breakers
@@ -184,6 +186,60 @@ def test_no_second_password_outlives_the_account(cluster):
     client, _ = sign_in()
     client.post(reverse("account_set_password"), {"password1": "an admirable compiler", "password2": "an admirable compiler"})
     assert not User.objects.get().has_usable_password()
+
+
+def connected(user) -> Identity:
+    """With an account of single sign-on, as from the page of connected accounts."""
+    links.link(user, "sso:university", "sub-1", name="ada")
+    return user.identities.get()
+
+
+def asks_for_a_password(client) -> bool:
+    session = client.session
+    for record in session["account_authentication_methods"]:
+        record["at"] -= 301
+    session.save()
+    answer = client.get(reverse("mfa_activate_totp"))
+    return answer.url.startswith(reverse("account_reauthenticate"))
+
+
+def test_single_sign_on_beside_it_brings_no_second_factor(cluster, pve, settings):
+    settings.SSO_BRINGS_SECOND_FACTOR = True
+    RolePolicy.objects.create(role=Role.STUDENT, second_factor=True)
+    user = signed_in()
+    connected(user)
+    assert needs_second_factor(user)  # the password of the realm opens the portal without
+    Cluster.objects.update(config=pve.config())
+    assert not needs_second_factor(user)
+
+
+def test_single_sign_on_beside_it_is_disconnected_while_the_realm_lets_one_in(cluster, pve):
+    user = signed_in()
+    identity = connected(user)
+    Cluster.objects.update(config=pve.config())
+    with pytest.raises(links.LinkRefused, match="only way to sign in"):
+        links.unlink(user, identity.pk, prefix="sso:")
+    Cluster.objects.update(config=with_login(pve))
+    links.unlink(user, identity.pk, prefix="sso:")
+    assert not user.identities.exists() and signed_in() == user
+
+
+@pytest.mark.parametrize("is_connected", [False, True])
+@pytest.mark.parametrize("username", ["ada@pve", "ada@pve@rack"])  # the latter where the name was taken
+def test_the_password_of_the_realm_is_asked_for_again(cluster, is_connected, username):
+    user = make_user(username)
+    user.set_unusable_password()
+    user.save()
+    RealmIdentity.objects.create(user=user, cluster=cluster, userid="ada@pve")
+    if is_connected:
+        connected(user)
+    client, _ = sign_in()
+    assert client.session["_auth_user_id"] == str(user.pk)
+    assert asks_for_a_password(client)
+    client.post(reverse("account_reauthenticate"), {"password": "wrong"})
+    assert client.get(reverse("mfa_activate_totp")).status_code == 302
+    client.post(reverse("account_reauthenticate"), {"password": SECRET})
+    assert client.get(reverse("mfa_activate_totp")).status_code == 200
 
 
 def test_no_e_mail_address_is_asked_for_there_whoever_has_it(cluster, pve):
