@@ -181,7 +181,7 @@ def _judge_against_those_here(lines: Sequence[Line]) -> None:
     here = {user.username.lower(): user for user in in_portions(User.objects.all(), "username", [line.values["username"] for line in good])}
     addresses = taken_addresses([line.values["email"] for line in good])
     elsewhere = {identity.name.lower() for identity in in_portions(Identity.objects.all(), "name", [line.values["username"] for line in good])}
-    claimed = in_portions(EmailAddress.objects.filter(verified=False, user__identities=None), "email", [line.values["email"] for line in good])
+    claimed = in_portions(EmailAddress.objects.filter(verified=False), "email", [line.values["email"] for line in good])
     claims = {(row.user_id, row.email.lower()) for row in claimed}
     for line in good:
         username, email = line.values["username"].lower(), line.values["email"]
@@ -233,7 +233,7 @@ def _held(lines: Sequence[Line], end: float) -> Iterator[Line]:
 
 
 def _judge_classes(lines: Sequence[Line]) -> None:
-    wanted = {line.values["class"] for line in lines if line.values["class"]}
+    wanted = {line.values["class"] for line in lines if line.values["class"] and not line.problems}
     found = CLASSES[0].named(wanted) if CLASSES and wanted else {}
     in_class: dict[str, Collection[int]] = {}
     for name, lab_class in found.items():

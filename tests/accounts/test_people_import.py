@@ -10,7 +10,7 @@ from django.db import connection
 from django.urls import reverse
 
 from accounts.models import DIRECTORY, AuditEntry, Identity, PasswordLetter, Role, User
-from accounts.services import directory, letters, people_import
+from accounts.services import directory, identities, letters, people_import
 from accounts.services.people_import import ImportRefused, judge, take_in
 from classes.models import Enrolment
 from tests.classes.rows import add_machines, enrol, make_class
@@ -169,8 +169,19 @@ def test_who_never_confirmed_the_address_is_not_taken_for_the_person(sam, verifi
         assert take_in(text, acting_user=sam).enrolled == 1
     else:
         assert "never confirmed the address" in problems(text, sam)[2]
-        Identity.objects.create(user=bob, source=DIRECTORY, uid="1", name="bob")
-        assert not problems(text, sam), "who has come from another system is known"
+
+
+@pytest.mark.parametrize("source", [DIRECTORY, "sso:university"])
+def test_what_another_system_merely_claims_is_not_taken_for_confirmed(sam, source):
+    """Single sign-on lets people choose their name there, and says of the address that nobody has confirmed it."""
+    add_machines(make_class("Databases"), 1)
+    text = "username,email,class\nada,ada@uni.test,Databases\n"
+    identities.settle(source, "mallory", name="ada", email="ada@uni.test", email_verified=False, role=None)
+    assert "never confirmed the address" in problems(text, sam)[2]
+    with pytest.raises(ImportRefused, match="in these lines: 2"):
+        take_in(text, acting_user=sam)
+    identities.settle(source, "mallory", name="ada", email="ada@uni.test", email_verified=True, role=None)
+    assert take_in(text, acting_user=sam).enrolled == 1
 
 
 def has_people(monkeypatch, *names: str) -> list[int]:
@@ -245,6 +256,22 @@ def test_people_join_a_class_by_its_name_or_short_name(sam):
     assert set(Enrolment.objects.filter(lab_class=lab_class).values_list("student__username", flat=True)) == {"ada", "grace", "here"}
     assert take_in(text, acting_user=sam).enrolled == 0
     assert AuditEntry.objects.filter(action="class.join", data__by="import").count() == 2
+
+
+@pytest.mark.parametrize("column", people_import.COLUMNS)
+def test_a_letter_that_a_database_refuses_is_a_problem_of_its_line(sam, column):
+    """PostgreSQL refuses a query that has it."""
+    make_class("Web basics")
+    good = {"username": "ada", "email": "ada@uni.test", "first_name": "Ada", "last_name": "Lovelace", "role": "student", "class": "Web basics"}
+    row = good | {column: good[column][:1] + "\0" + good[column][1:]}
+    assert problems(",".join(row) + "\n" + ",".join(row.values()) + "\n", sam) == {2: f"{column} has control characters."}
+
+
+def test_a_class_is_looked_up_for_lines_without_a_problem_alone(sam, monkeypatch):
+    asked = []
+    monkeypatch.setattr(people_import.CLASSES[0], "named", lambda names: asked.append(set(names)) or {})
+    problems("username,email,class\nada,ada@uni.test,Web\ngrace,grace,Net\nalan,alan@uni.test,O\0S\n", sam)
+    assert asked == [{"Web"}]
 
 
 def test_a_name_of_two_classes_names_none(sam):
