@@ -19,6 +19,7 @@ from fido2.webauthn import RegistrationResponse
 
 from .forms import plain_name
 from .second_factor import use_up
+from .services.second_factors import passkey_refusal
 
 MOST_KEYS = 20  # of one person
 LARGEST_CREDENTIAL = 32_768  # characters; without an attestation, which is not asked for, it has one or two thousand
@@ -107,7 +108,12 @@ class _KeyAnswer(_Credential):
 
 
 class KeySignInForm(_KeyAnswer, LoginWebAuthnForm):  # type: ignore[misc]
-    pass
+    def clean_credential(self) -> Authenticator:
+        """Browsers make a passkey also where a second factor is asked for, and people had a password here before."""
+        key = super().clean_credential()
+        if why := passkey_refusal(key.user):
+            raise ValidationError(why)
+        return key
 
 
 class KeyForm(_KeyAnswer, AuthenticateWebAuthnForm):  # type: ignore[misc]
@@ -131,6 +137,9 @@ class _KeyName(forms.Form):
 class AddKeyForm(_KeyName, _Credential, AddWebAuthnForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if passkey_refusal(self.user):
+            del self.fields["passwordless"]
+            return
         passkey = self.fields["passwordless"]
         passkey.label = _("Make it a passkey")
         passkey.help_text = _("Then it signs you in by itself, without user name and password. It has to ask for a PIN, a fingerprint or your face.")

@@ -15,6 +15,7 @@ from django.utils.decorators import method_decorator
 from .http import person
 from .policies import FACTORS, must_have_second_factor
 from .reauthentication import asked_again
+from .services.second_factors import passkey_refusal
 
 
 class SecondFactors(IndexView):  # type: ignore[misc]  # allauth has no types
@@ -22,8 +23,8 @@ class SecondFactors(IndexView):  # type: ignore[misc]  # allauth has no types
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context_data(**kwargs)
-        has_one = any(factor in context["authenticators"] for factor in FACTORS)
-        return context | {"has_one": has_one, "must_have_one": must_have_second_factor(person(self.request))}
+        user, has_one = person(self.request), any(factor in context["authenticators"] for factor in FACTORS)
+        return context | {"has_one": has_one, "must_have_one": must_have_second_factor(user), "no_passkey": passkey_refusal(user)}
 
 
 class SecondStep(AuthenticateView):  # type: ignore[misc]
@@ -43,7 +44,9 @@ class SetUpApp(ActivateTOTPView):  # type: ignore[misc]
 
 @method_decorator(asked_again, name="dispatch")
 class AddKey(AddWebAuthnView):  # type: ignore[misc]
-    pass
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context_data(**kwargs)
+        return context | {"no_passkey": passkey_refusal(person(self.request))}
 
 
 class RemoveKey(RemoveWebAuthnView):  # type: ignore[misc]

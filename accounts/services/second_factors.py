@@ -13,6 +13,7 @@ from accounts.models import User
 from accounts.second_factor import encrypted_anew, use_up_until_now
 
 from . import audit, letters, people, sessions, tokens
+from .identities import password_is_elsewhere
 from .refusal import Refusal
 
 
@@ -27,6 +28,14 @@ def refusal(user: User, *, acting_user: User) -> str:
     if why := people.ways_in_refusal(user, acting_user=acting_user):
         return why
     return "" if Authenticator.objects.filter(user=user).exists() else _("%(user)s has no second factor.") % {"user": user}
+
+
+def passkey_refusal(user: User) -> str:
+    """Why no key signs this person in by itself, or nothing. It would go on doing so when their account in the other
+    system is closed, which is not asked then."""
+    if password_is_elsewhere(user):
+        return _("You sign in with an account of another system. A key is asked for after that, and does not sign you in by itself.")
+    return ""
 
 
 def reset(user: User, *, acting_user: User) -> int:
