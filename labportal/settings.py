@@ -193,6 +193,7 @@ if ACCOUNT_EMAIL_VERIFICATION not in {"none", "optional", "mandatory"}:
     raise ImproperlyConfigured("EMAIL_VERIFICATION must be none, optional or mandatory.")
 ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True  # in the browser in which they signed up
 ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_MAX_EMAIL_ADDRESSES = 10  # of one person: each new one gets a mail, whoever it belongs to
 SIGN_UP = env.str("SIGN_UP", default="open")
 if SIGN_UP not in {"open", "closed"}:
     raise ImproperlyConfigured("SIGN_UP must be open or closed.")

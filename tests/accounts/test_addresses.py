@@ -6,7 +6,9 @@ import pytest
 from allauth.account.models import EmailAddress
 from django.core import mail
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from classes.models import Enrolment
@@ -106,6 +108,38 @@ def test_an_address_is_as_long_as_the_table_holds(client, ada, length):
     page = press(client, "action_add", email)
     assert (email in addresses(ada)) == (length == 254)
     assert ("at most 254 characters" in page) == (length == 255)
+
+
+def add(user, *, up_to):
+    for number in range(EmailAddress.objects.filter(user=user).count(), up_to):
+        EmailAddress.objects.create(user=user, email=f"ada@home{number}.test", verified=number % 2 == 0)
+
+
+def test_a_person_has_ten_addresses_at_most(client, ada):
+    words = "An account has at most 10 addresses."
+    add(ada, up_to=9)
+    assert words not in client.get(reverse("account_email")).content.decode()
+    press(client, "action_add", "tenth@home.test")
+    assert "tenth@home.test" in addresses(ada) and mail.outbox[-1].to == ["tenth@home.test"]
+    sent = len(mail.outbox)
+    assert words in press(client, "action_add", "eleventh@home.test")
+    assert len(addresses(ada)) == 10 and len(mail.outbox) == sent
+    page = client.get(reverse("account_email")).content.decode()
+    assert words in page and "action_add" not in page
+    press(client, "action_remove", "tenth@home.test")
+    press(client, "action_add", "eleventh@home.test")
+    assert "eleventh@home.test" in addresses(ada)
+
+
+def test_the_page_costs_the_same_however_many_addresses_there_are(client, ada):
+    page = reverse("account_email")
+    client.get(page)
+    with CaptureQueriesContext(connection) as few:
+        client.get(page)
+    add(ada, up_to=10)
+    with CaptureQueriesContext(connection) as many:
+        client.get(page)
+    assert len(many) == len(few)
 
 
 # -- the way of an invite ------------------------------------------------------------------------
