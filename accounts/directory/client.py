@@ -3,16 +3,16 @@
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import ldap
-from ldap.dn import escape_dn_chars
+from ldap.dn import escape_dn_chars, str2dn
 from ldap.ldapobject import SimpleLDAPObject
 
 from .config import PLACE, DirectoryConfig
 from .groups import groups_of
-from .names import first_value
+from .names import first_value, in_one_case
 from .query import Found, TooMany, all_of, any_of, equals, search
 from .servers import Servers, described
 from .types import DirectoryError, Entry, Misconfigured, Step
@@ -26,6 +26,8 @@ _USER_ACCOUNT_CONTROL, _DISABLED_BIT = "userAccountControl", 2
 _NS_ACCOUNT_LOCK = "nsAccountLock"
 _PWD_ACCOUNT_LOCKED_TIME, _FOR_EVER = "pwdAccountLockedTime", "000001010000Z"
 _MARKS = (_USER_ACCOUNT_CONTROL, _NS_ACCOUNT_LOCK, _PWD_ACCOUNT_LOCKED_TIME)
+
+_PRINCIPAL_NAME = "userPrincipalName"  # that Active Directory binds with
 
 # What servers say of a name or password that is not right, or of an account that may not bind.
 _NOT_THEIRS = (
@@ -43,12 +45,16 @@ Answer = TypeVar("Answer")
 
 class Directory:
     """Threads share one. Every method raises Unreachable within the time of the settings where no server answers, and
-    Misconfigured where one does and what the settings say cannot work with it."""
+    Misconfigured where one does and what the settings say cannot work with it.
+
+    A name leads to somebody only as their entry has it, but for case. Servers match more: wide letters, blanks, accents
+    with Active Directory. Whoever guesses a password could spell the name anew each time."""
 
     def __init__(self, config: DirectoryConfig) -> None:
         self.config = config
         self._servers = Servers(config)
-        self._attributes = (*config.attributes.all, *_MARKS, *filter(None, [config.groups.member_of]))
+        names = (*config.attributes.all, *config.attributes.logins, _PRINCIPAL_NAME)
+        self._attributes = tuple(dict.fromkeys([*names, *_MARKS, *filter(None, [config.groups.member_of])]))
 
     def authenticate(self, login: str, password: str) -> Entry | None:
         """The person with this name, or address, and password. None: there is none, or several, or the password is
@@ -99,7 +105,7 @@ class Directory:
                 yield Step("Look for the person", "this can be no name", good=False)
                 return
             wanted = self._named(login.strip())
-            people = self._ask_as_portal(lambda connection: self._people(connection, wanted, limit=MOST_MEANT))
+            people = self._ask_as_portal(lambda connection: self._people(connection, wanted))
         except DirectoryError as error:
             yield Step("Ask the directory", f"{error.message} {error.detail}", good=False)
             return
@@ -107,7 +113,9 @@ class Directory:
             yield Step("Look for the person", f"{wanted}: more than {MOST_MEANT}", good=False)
             return
         found = "; ".join(person.dn for person in people) or "nobody"
-        meant = self._of_several(people, login.strip())
+        meant = self._of_these(people, login.strip())
+        if people and not self._spelt(people, login.strip()):
+            found += f"; but in none of {', '.join(config.attributes.logins)} this is spelt so"
         yield Step("Look for the person", f"{wanted} under {'; '.join(config.user_bases)}: {found}", good=meant is not None)
         if meant is None:
             return
@@ -154,8 +162,11 @@ class Directory:
             self._bind_as_portal(connection)
         if is_dn:
             people = search(connection, [name], config.user_filter, self._attributes, scope=ldap.SCOPE_BASE)
-            return self._entry(connection, people[0]) if people else None
-        return self._one(connection, all_of(config.user_filter, equals("userPrincipalName", name)))
+            people = [person for person in people if _values(person.dn) == _values(name)]
+        else:
+            people = self._some(connection, all_of(config.user_filter, equals(_PRINCIPAL_NAME, name)))
+            people = [person for person in people if _has(person, [_PRINCIPAL_NAME], name)]
+        return self._entry(connection, people[0]) if len(people) == 1 else None
 
     def _is_password(self, connection: SimpleLDAPObject, name: str, password: str) -> bool:
         try:
@@ -170,29 +181,34 @@ class Directory:
         except (*_NOT_THEIRS, ldap.STRONG_AUTH_REQUIRED, ldap.CONFIDENTIALITY_REQUIRED) as error:
             raise Misconfigured("The directory does not let the portal in.", f"bind as {self.config.bind_dn!r}: {described(error)}") from error
 
-    def _people(self, connection: SimpleLDAPObject, wanted: str, *, limit: int = 1) -> list[Found]:
-        return search(connection, self.config.user_bases, wanted, self._attributes, limit=limit)
+    def _people(self, connection: SimpleLDAPObject, wanted: str) -> list[Found]:
+        return search(connection, self.config.user_bases, wanted, self._attributes, limit=MOST_MEANT)
+
+    def _some(self, connection: SimpleLDAPObject, wanted: str) -> list[Found]:
+        """Of too many none."""
+        try:
+            return self._people(connection, wanted)
+        except TooMany:
+            return []
 
     def _meant(self, connection: SimpleLDAPObject, login: str) -> Found | None:
         """The person of this login. Of several the one whose name it is: another may have written it into an attribute
         of their own. Else none: which of them it is nobody could say."""
-        try:
-            return self._of_several(self._people(connection, self._named(login), limit=MOST_MEANT), login)
-        except TooMany:
-            return None
+        return self._of_these(self._some(connection, self._named(login)), login)
 
-    def _of_several(self, people: list[Found], login: str) -> Found | None:
+    def _of_these(self, people: list[Found], login: str) -> Found | None:
+        people = self._spelt(people, login)
         if len(people) > 1:
-            people = [person for person in people if login.casefold() in map(str.casefold, person.texts(self.config.attributes.name))]
+            people = [person for person in people if _has(person, [self.config.attributes.name], login)]
         return people[0] if len(people) == 1 else None
+
+    def _spelt(self, people: list[Found], login: str) -> list[Found]:
+        return [person for person in people if _has(person, self.config.attributes.logins, login)]
 
     def _one(self, connection: SimpleLDAPObject, wanted: str) -> Entry | None:
         """Of several none."""
-        try:
-            people = self._people(connection, wanted)
-        except TooMany:
-            return None
-        return self._entry_if_any(connection, people[0] if people else None)
+        people = self._some(connection, wanted)
+        return self._entry(connection, people[0]) if len(people) == 1 else None
 
     def _entry_if_any(self, connection: SimpleLDAPObject, person: Found | None) -> Entry | None:
         return None if person is None else self._entry(connection, person)
@@ -265,6 +281,16 @@ class Directory:
         if self.config.required_groups and not self.config.required_groups & entry.groups:
             return f"no: in none of the required groups {'; '.join(sorted(first_value(group) for group in self.config.required_groups))}"
         return "no: in no group of a role"
+
+
+def _has(person: Found, attributes: Iterable[str], name: str) -> bool:
+    """Whether it is a value of one of these, but for case."""
+    return in_one_case(name) in {in_one_case(value.strip()) for attribute in attributes for value in person.texts(attribute)}
+
+
+def _values(dn: str) -> list[list[str]]:
+    """Of a DN as it is spelt, but for case."""
+    return [sorted(in_one_case(value) for _type, value, _how in rdn) for rdn in str2dn(dn)]
 
 
 def _can_be_name(login: str) -> bool:

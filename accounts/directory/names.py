@@ -1,4 +1,4 @@
-"""Distinguished names (RFC 4514), compared as a directory compares them."""
+"""Names, and how they are compared: distinguished ones (RFC 4514) as a directory compares them, and those that people type."""
 
 import re
 import unicodedata
@@ -25,6 +25,18 @@ def first_value(dn: str) -> str:
 def depth(dn: str) -> int:
     """How many RDNs it has; none where it is no DN."""
     return len(_parts(dn))
+
+
+def in_one_case(name: str) -> str:
+    """The same for names that differ in case alone."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def at_its_broadest(name: str) -> str:
+    """The same for names that any directory could take for one: beside case, accents, wide letters, blanks and signs
+    make no difference. Many that are different have the same."""
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", in_one_case(name)).casefold())
+    return "".join(letter for letter in folded if letter.isalnum())
 
 
 def _parts(dn: str) -> list[list[Pair]]:

@@ -105,6 +105,11 @@ _ADVICE = (
     ("required groups", "Take the person into one of these groups, or change LDAP_REQUIRED_GROUPS."),
     ("no group of a role", "Take the person into a group of LDAP_ROLE_GROUPS, or set LDAP_STUDENT_BY_DEFAULT=true."),
     (
+        "this is spelt so",
+        "The server takes another name for this one (other letters, accents, blanks); a sign-in does not: type the name as the entry has it. If it is"
+        " that, the portal's account may not read this attribute.",
+    ),
+    (
         ": nobody",
         "Look for a slip in the name. Is it in one of LDAP_LOGIN_ATTRIBUTES, below LDAP_USER_BASES, does LDAP_USER_FILTER let it through, and may the"
         " portal's account read the entry?",

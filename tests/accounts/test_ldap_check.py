@@ -92,6 +92,11 @@ def test_who_would_get_another_name_and_no_address(configured):
     assert good and "“alice@directory” is made" in text and "alice@uni.test is confirmed as somebody else's" in text
 
 
+def test_a_name_in_other_letters(configured):
+    text, good = said("ａlice")
+    assert not good and configured.dns["alice"] in text and "type the name as the entry has it" in text
+
+
 def test_whose_account_is_closed(configured):
     bob, staff = came("bob"), make_user(role=Role.STAFF)
     people.deactivate(bob, acting_user=staff)

@@ -152,6 +152,47 @@ def test_special_characters_in_a_name_are_nothing_special(slapd):
     assert sign_in(directly, "o'brien (lab)*\\").email == "odd@uni.test"
 
 
+# -- one spelling, but for case ----------------------------------------------------------------
+
+OTHER_SPELLINGS = ["ａｌｉｃｅ", "alicｅ"]
+
+
+@pytest.mark.parametrize("login", OTHER_SPELLINGS)
+def test_other_letters_that_the_server_takes_for_a_name_lead_to_nobody(directory, login):
+    """Wrong passwords are counted for a name: each spelling would have a count of its own."""
+    assert directory.holds(login), "the server finds somebody"
+    assert sign_in(directory, login, "alice") is directory.find(login) is None
+    last = list(directory.explain(login))[-1]
+    assert not last.good and "uid=alice" in last.found and "in none of uid, mail this is spelt so" in last.found
+
+
+@pytest.mark.parametrize("login", OTHER_SPELLINGS)
+@pytest.mark.parametrize("template", [f"uid={{login}},{tree.INFORMATICS}", "{login}@ad.uni.test"])
+def test_a_direct_bind_with_other_letters_leads_to_nobody(still_slapd, monkeypatch, login, template):
+    directory = Directory(config_for(still_slapd, direct_bind=template))
+    if template.startswith("{"):  # this server binds with DNs alone
+        monkeypatch.setattr(Directory, "_is_password", lambda self, connection, name, password: True)
+    assert sign_in(directory, "ALICE", "alice").name == "alice"
+    assert sign_in(directory, login, "alice") is None
+
+
+def test_blanks_tell_names_apart_and_case_does_not(slapd):
+    slapd.add_person("Ada  Özil-Groß", "Ada", "Özil", tree.INFORMATICS, mail="")
+    for changes in ({}, {"direct_bind": f"uid={{login}},{tree.INFORMATICS}"}):
+        directory = Directory(config_for(slapd, **changes))
+        for login in ("Ada  Özil-Groß", "ada  özil-groß", "ADA  O\u0308ZIL-Groß"):
+            assert sign_in(directory, login, "Ada  Özil-Groß").name == "Ada  Özil-Groß", login
+        for login in ("Ada Özil-Groß", "Ada   Özil-Groß"):
+            assert sign_in(directory, login, "Ada  Özil-Groß") is None, login
+
+
+def test_of_several_whom_the_server_finds_it_is_the_one_who_is_spelt_so(slapd):
+    slapd.change(slapd.dns["bob"], sAMAccountName="ａｌｉｃｅ")
+    directory = Directory(config_for(slapd, attributes=Attributes(logins=("uid", "sAMAccountName"))))
+    assert sign_in(directory, "alice").name == "alice" and sign_in(directory, "alice", "bob") is None
+    assert sign_in(directory, "ａｌｉｃｅ", "bob").name == "bob" and sign_in(directory, "ａｌｉｃｅ", "alice") is None
+
+
 # -- other ways to bind and to find ------------------------------------------------------------
 
 
