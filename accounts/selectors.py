@@ -9,7 +9,8 @@ from allauth.account.models import EmailAddress
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 
-from .models import AuditEntry, Identity, Role, User
+from .directory.names import in_one_case
+from .models import DIRECTORY, AuditEntry, Identity, Role, User
 
 _AT_ONCE = 500  # names or addresses in one query
 _MOST_STAFF = 50
@@ -46,6 +47,15 @@ def meant_by(login: str) -> User | None:
         return user
     identity = Identity.objects.filter(name__iexact=login.strip()).select_related("user").order_by("pk").first()
     return identity.user if identity else None
+
+
+def tried_by(login: str) -> list[User]:
+    """Everybody known here on whom a password is tried that is typed with this: the account of that name or address here,
+    and those that the directory has of that name. It may have somebody who was never here."""
+    here = account_here(login)
+    spellings = Q(name__iexact=login.strip()) | Q(name__iexact=in_one_case(login.strip()))  # databases lower other letters than Python
+    theirs = Identity.objects.filter(spellings, source=DIRECTORY).select_related("user").order_by("pk")
+    return list(dict.fromkeys([*([here] if here else []), *(identity.user for identity in theirs)]))
 
 
 def taken_addresses(addresses: Collection[str], *, but: User | None = None) -> set[str]:

@@ -1,9 +1,16 @@
 """How often somebody may be wrong when they sign in.
 
-A wrong password counts for its account from this network, for its account from anywhere, and for the network. So
-guessing ends soon, and nobody keeps a lecture hall out with it. Nor does anybody keep another person out by typing
-their name: a browser in which that person signed in before is known by a cookie and has a counter of its own, whatever
-the others say. https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
+A name that is typed may mean several people: the account here, and one of the directory of the same name. The password
+is tried on all of them. So a wrong one counts
+
+- for the name, however it is spelt, and for each of these people: from this network, and from anywhere;
+- for the network, in which a lecture hall signs in at once.
+
+Guessing ends soon, and nobody keeps a lecture hall out with it. Nor does anybody keep another person out by typing
+their name: a browser in which one of these people signed in before is known by a cookie, and counts for itself, whatever
+the others say. What it counts also adds up with all browsers that know the same of these people, and no others: whoever
+has a namesake signs in to new browsers as often as they like, and guesses no more for it, and fills no counter of a
+browser that knows the namesake. https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
 """
 
 import secrets
@@ -15,8 +22,9 @@ from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
 
+from .directory.names import at_its_broadest
 from .models import User
-from .selectors import meant_by
+from .selectors import account_here, tried_by
 
 _APP = "allauth.account"  # whose settings hold the rates: ACCOUNT_RATE_LIMITS
 _COOKIE = "known_browser"
@@ -56,10 +64,17 @@ def begin(request: HttpRequest, login: str) -> Attempt:
 
 
 def forgive(request: HttpRequest, login: str) -> None:
-    """Forget the wrong passwords of an account: its person has chosen a new one."""
-    for action, key in _counters(request, login):
-        if action != "login_failed_network":
-            ratelimit.clear(request, app=_APP, action=action, key=key)
+    """The person of this account has chosen a new password: here they may be wrong again. What was counted from anywhere,
+    and for a namesake, stays: whoever guesses at another's could choose a new one of their own each time."""
+    user = account_here(login)
+    if user is None:
+        return
+    network, browser = ratelimit.get_ip(request), _browser(request)
+    names = [user.get_username(), login, *user.identities.values_list("name", flat=True)]
+    for key in (_person(user), *map(_name, names)):
+        ratelimit.clear(request, app=_APP, action="login_failed", key=f"{key} {network}")
+    if user.pk in browser.get("people", []):
+        ratelimit.clear(request, app=_APP, action="login_failed_known_browser", key=f"{_person(user)} {browser['nonce']}")
 
 
 def remember_browser(request: HttpRequest, response: HttpResponse, user: User) -> None:
@@ -71,12 +86,22 @@ def remember_browser(request: HttpRequest, response: HttpResponse, user: User) -
 
 
 def _counters(request: HttpRequest, login: str) -> list[tuple[str, str | None]]:
-    user = meant_by(login)
-    account = f"user:{user.pk}" if user else f"name:{login.strip().lower()}"  # all names of one person are one account
-    browser = _browser(request)
-    if user and user.pk in browser.get("people", []):
-        return [("login_failed_known_browser", f"{account} {browser['nonce']}")]
-    return [("login_failed", f"{account} {ratelimit.get_ip(request)}"), ("login_failed_anywhere", account), ("login_failed_network", None)]
+    people, browser = tried_by(login), _browser(request)
+    if known := [user for user in people if user.pk in browser.get("people", [])]:
+        key = " ".join(sorted(map(_person, known)))
+        return [("login_failed_known_browser", f"{key} {browser['nonce']}"), ("login_failed_known_anywhere", key)]
+    keys, network = [_name(login), *map(_person, people)], ratelimit.get_ip(request)
+    narrow, wide = [("login_failed", f"{key} {network}") for key in keys], [("login_failed_anywhere", key) for key in keys]
+    return [*narrow, *wide, ("login_failed_network", None)]
+
+
+def _person(user: User) -> str:
+    """All names of one person are one account."""
+    return f"user:{user.pk}"
+
+
+def _name(login: str) -> str:
+    return f"name:{at_its_broadest(login)}"
 
 
 def _browser(request: HttpRequest) -> dict[str, Any]:

@@ -221,6 +221,7 @@ ACCOUNT_RATE_LIMITS = {
     "login_failed_anywhere": "100/1h/key",
     "login_failed_network": "600/5m/ip",
     "login_failed_known_browser": "5/5m/key",  # of one account, in a browser in which its person signed in before
+    "login_failed_known_anywhere": "100/1h/key",  # and in all such browsers
     "reset_password": "120/5m/ip,3/5m/key",
     "join_code": "300/5m/ip",
     "single_sign_on": "1200/5m/ip",  # a SAML sign-in counts twice

@@ -258,6 +258,76 @@ def test_the_choice_opens_nothing_without_the_password(university):
     assert signed_in("alice", "wrong", account="directory") is None
 
 
+# -- guessing ----------------------------------------------------------------------------------
+
+
+def signed_in_and_out(login, password):
+    """A browser that knows this person."""
+    client, answer = post(login, password)
+    assert answer.status_code == 302
+    client.post(reverse("account_logout"))
+    return client
+
+
+def said(client, login, password):
+    answer = client.post(reverse("account_login"), {"login": login, "password": password})
+    return "in" if answer.status_code == 302 else answer.content.decode()
+
+
+@pytest.mark.parametrize("was_here", [True, False])
+def test_who_has_a_namesake_in_the_directory_does_not_guess_on_in_new_browsers(university, settings, was_here):
+    settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"login_failed_known_anywhere": "7/1h/key"}
+    make_user("alice", email="mallory@else.test")
+    own = signed_in_and_out("alice", password_of("alice")) if was_here else None
+    for number in range(7):
+        assert "not correct" in said(signed_in_and_out("alice", PASSWORD), "alice", f"guess {number}")
+    mallorys = Client()
+    assert said(mallorys, "mallory@else.test", PASSWORD) == "in"  # one that does not know them yet
+    mallorys.post(reverse("account_logout"))
+    assert "Too many" in said(mallorys, "alice", password_of("alice"))
+    if own is not None:
+        assert said(own, "alice", password_of("alice")) == "in"
+
+
+def test_who_has_a_namesake_in_the_directory_does_not_guess_on_with_new_passwords(university):
+    mallory = make_user("alice", email="mallory@else.test")
+    as_person("alice")
+    for _ in range(6):
+        last = post("alice", "wrong")[1].content.decode()
+    assert "Too many" in last
+    client, key = Client(), app_settings.PASSWORD_RESET_TOKEN_GENERATOR().make_token(mallory)
+    page = client.get(reverse("account_reset_password_from_key", kwargs={"uidb36": user_pk_to_url_str(mallory), "key": key}), follow=True)
+    new = "a long enough secret"
+    assert client.post(page.request["PATH_INFO"], {"password1": new, "password2": new}).status_code == 302
+    assert "Too many" in said(client, "alice", password_of("alice"))
+    assert said(client, "mallory@else.test", new) == "in"
+
+
+def test_who_types_a_name_that_two_have_keeps_neither_out_of_their_own_browser(university):
+    make_user("alice", email="mallory@else.test")
+    own, local = signed_in_and_out("alice", password_of("alice")), signed_in_and_out("alice", PASSWORD)
+    for _ in range(6):
+        last = post("alice", "wrong")[1].content.decode()
+    assert "Too many" in last
+    for _ in range(6):
+        last = said(local, "alice", "wrong")
+    assert "Too many" in last
+    assert said(own, "alice", password_of("alice")) == "in"
+
+
+def test_another_spelling_is_no_other_account(configured, still_slapd):
+    for changes in ({}, {"direct_bind": f"uid={{login}},{tree.INFORMATICS}"}):
+        cache.clear()
+        configured(still_slapd, **changes)
+        assert as_person("alice", "ａlice") is None
+        assert AuditEntry.objects.filter(action="user.sign_in_failed").latest("pk").data["reason"] == "unknown_name"
+        assert as_person("alice")
+        for login in ("ａlice", "aｌice", "alⅰce", "alicｅ"):
+            assert "not correct" in post(login, "wrong")[1].content.decode()
+        for login in ("alice", "ALICE", "alicé", "al ice", "ａｌｉｃｅ"):
+            assert "Too many" in post(login, password_of("alice"))[1].content.decode(), login
+
+
 # -- the directory does not answer -------------------------------------------------------------
 
 

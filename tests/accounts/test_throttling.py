@@ -93,14 +93,30 @@ def test_all_names_of_a_person_are_one_account():
     assert "Too many" in guess("Ada@uni.test", 1)
 
 
-def test_a_new_password_forgives_the_wrong_ones(client):
+def test_all_browsers_that_know_a_person_are_counted_together(settings):
+    settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"login_failed_known_anywhere": "7/1h/key"}
     make_user("ada")
-    guess("ada", 6)
+    browsers = [Client() for _ in range(8)]
+    for client in browsers:
+        assert sign_in("ada", client=client) == "in"
+        sign_out(client)
+    assert all("not correct" in guess("ada", 1, client=client) for client in browsers[:7])
+    assert "Too many" in sign_in("ada", client=browsers[7])
+    assert sign_in("ada") == "in"  # in one that does not know her
+
+
+@pytest.mark.parametrize("browser_is_known", [True, False])
+def test_a_new_password_forgives_the_wrong_ones(client, browser_is_known):
+    make_user("ada")
+    if browser_is_known:
+        assert sign_in("ada", client=client) == "in"
+        sign_out(client)
+    assert "Too many" in guess("ada", 6, client=client)
     client.post(reverse("account_reset_password"), {"email": "ada@uni.test"})
     link = mail.outbox[-1].body.split("http://testserver")[1].split()[0]
     form = client.get(link, follow=True).redirect_chain[-1][0]
     client.post(form, {"password1": "an admirable compiler", "password2": "an admirable compiler"}, REMOTE_ADDR=HALL)
-    assert sign_in("ada", "an admirable compiler") == "in"
+    assert sign_in("ada", "an admirable compiler", client=client) == "in"
 
 
 def test_the_cookie_says_who_to_nobody_else():
