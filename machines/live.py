@@ -45,7 +45,7 @@ def unsign(user: User, token: str) -> list[str]:
     """The topics of a token, or none where it was not made for this person."""
     try:
         return _signer(user).unsign(token).split()
-    except BadSignature:
+    except (BadSignature, UnicodeEncodeError):  # half a character cannot be signed
         return []
 
 

@@ -100,7 +100,7 @@ async def test_pages_are_told_that_a_cluster_still_answers(page):
 
 async def test_the_topics_of_somebody_else_are_not_heard(page):
     other = await in_database(make_user)()
-    page.listen(live.sign(other, ["machine:1"]), "machine:1~forged", token(page, "machine:2"))
+    page.listen(live.sign(other, ["machine:1"]), "machine:1~forged", "machine:1~\ud800", "\ud800~forged", token(page, "machine:2"))
     await in_database(publish)("machine:1", "machine:2")
     assert await page.message() == {"topics": ["machine:2"]}
 
