@@ -129,7 +129,9 @@ def machine_request(request: HttpRequest, key: UUID) -> RequestOut:
 def ask(request: HttpRequest, wanted: RequestIn, idempotency_key: Annotated[Word | None, Header()] = None) -> Status[RequestOut]:
     user = bearer_of(request)
     token = uuid5(NAMESPACE_OID, f"{user.pk} {idempotency_key}") if idempotency_key else uuid4()
-    form = AskForm({**wanted.dict(), "token": token}, user=user)
-    checked(form)
-    made = approvals.ask(user, **form.values())
+    made = approvals.asked_before(user, token)
+    if made is None:
+        form = AskForm({**wanted.dict(), "token": token}, user=user)
+        checked(form)
+        made = approvals.ask(user, **form.values())
     return Status(201, RequestOut.of(access_request(user, made.key)))

@@ -39,9 +39,9 @@ def ask(user: User, *, template: Template, tier: Tier, reason: str, until: date 
     until = until or today + timedelta(days=DEFAULT_DAYS)
     with transaction.atomic():
         user = quotas.hold(user)  # one at a time, so that numbers and limits hold
-        mine = MachineRequest.objects.filter(requester=user)
-        if (known := mine.filter(token=token).first()) is not None:
+        if (known := asked_before(user, token)) is not None:
             return known
+        mine = MachineRequest.objects.filter(requester=user)
         if not 0 < len(reason) <= LONGEST_REASON:
             raise Refused(_("Say in a few words what the machine is for, at most %(most)d characters.") % {"most": LONGEST_REASON}, code="reason")
         if not today <= until <= today + timedelta(days=LONGEST_DAYS):
@@ -62,6 +62,11 @@ def ask(user: User, *, template: Template, tier: Tier, reason: str, until: date 
         audit.record("request.ask", acting_user=user, target=request, template=template.name, tier=tier.name, until=until.isoformat())
         _tell(request)
     return request
+
+
+def asked_before(user: User, token: UUID) -> MachineRequest | None:
+    """The request that was made with this token, whatever is offered now."""
+    return MachineRequest.objects.filter(requester=user, token=token).first()
 
 
 def withdraw(request: MachineRequest, *, acting_user: User) -> None:

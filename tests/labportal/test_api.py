@@ -299,6 +299,17 @@ def test_a_machine_is_asked_for_once_however_often_it_is_sent(user, program):
     assert [one["template"]["name"] for one in listed] == ["Debian", "Debian"] and listed[1]["key"] == answers[0].json()["key"]
 
 
+def test_a_wish_that_is_sent_again_is_the_request_it_was_whatever_is_offered_now(program):
+    template = make_template(name="Debian")
+    wish = {"template": template.pk, "tier": Tier.objects.first().pk, "reason": "A web server."}
+    first = program.post("requests", wish, headers={"Idempotency-Key": "mine-1"})
+    template.active = False
+    template.save()
+    again = program.post("requests", wish, headers={"Idempotency-Key": "mine-1"})
+    assert (again.status_code, again.json()["key"]) == (201, first.json()["key"])
+    assert said(program.post("requests", wish, headers={"Idempotency-Key": "mine-2"})) == (422, "invalid")
+
+
 def test_a_wish_is_held_to_the_rules_of_the_page(program):
     template, tier = make_template(), Tier.objects.first()
     hidden = make_template(audience="staff", ref="hidden")
