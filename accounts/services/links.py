@@ -30,7 +30,8 @@ def link(user: User, source: str, uid: str, *, name: str) -> None:
 def unlink(user: User, identity_id: int, *, prefix: str) -> None:
     """Take an identity of `user`, whose source begins with `prefix`, away. The role that it alone gave goes with it.
 
-    Raises LinkRefused where there is none, and where it is the only way to sign in.
+    Raises LinkRefused where there is none, where it is the only way to sign in, and where staff gave the person less than
+    its groups do: they would take that role back by connecting it, or by making another account with it.
     """
     with transaction.atomic():
         roles.hold_staff()  # taking the identity away may take the role
@@ -40,6 +41,8 @@ def unlink(user: User, identity_id: int, *, prefix: str) -> None:
             raise LinkRefused(_("That account is not connected."))
         if not user.has_usable_password() and not user.identities.exclude(pk=identity.pk).exists() and not policies.realm_names(user):
             raise LinkRefused(_("It is your only way to sign in, so it stays connected."))
+        if identity.role_given and roles.is_less(user.role, identity.role_given):
+            raise LinkRefused(_("Your role was changed since that account gave you one, so it stays connected. Ask the people who run the portal."))
         roles.settle(identity, None)
         identity.delete()
         audit.record("identity.unlinked", acting_user=user, target=user, source=identity.source, uid=identity.uid, name=identity.name)

@@ -8,6 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import DIRECTORY, AuditEntry, Identity, Role, User
+from accounts.services import roles
 from tests.factories import PASSWORD, make_user
 from tests.sso.walk import LOGIN, at_provider, begin, is_signed_in, sign_in
 
@@ -100,6 +101,44 @@ def test_a_connection_is_taken_away_with_the_role_it_gave(oidc):
     assert (ada.role, ada.is_staff) == (Role.STUDENT, False)
     assert not Identity.objects.exists()
     assert AuditEntry.objects.get(action="identity.unlinked").data["uid"] == "g-1"
+
+
+@pytest.fixture
+def demoted(oidc):
+    """The browser of ada, and her: made staff by an account that she connected, and a student by a superuser since."""
+    oidc.people["grace"]["groups"] = ["lab-staff"]
+    client, ada = signed_in()
+    connect(client)
+    roles.set_role(ada, Role.STUDENT, acting_user=make_user(role=Role.STAFF, is_superuser=True))
+    return client, ada
+
+
+def test_nobody_takes_a_role_back_by_connecting_the_account_anew(demoted):
+    client, ada = demoted
+    assert "Your role was changed" in said(client, client.post(PAGE, {"identity": Identity.objects.get().pk}))
+    connect(client)
+    ada.refresh_from_db()
+    assert (ada.role, ada.is_staff) == (Role.STUDENT, False)
+
+
+def test_nobody_takes_a_role_back_by_a_second_account(demoted):
+    client, ada = demoted
+    people = User.objects.count()
+    client.post(PAGE, {"identity": Identity.objects.get().pk})
+    sign_in(other := Client())
+    assert other.session["_auth_user_id"] == str(ada.pk)
+    ada.refresh_from_db()
+    assert (User.objects.count(), ada.role) == (people, Role.STUDENT)
+
+
+def test_what_staff_raised_since_is_disconnected_and_stays(oidc):
+    oidc.people["grace"]["groups"] = ["lecturers"]
+    client, ada = signed_in()
+    connect(client)
+    roles.set_role(ada, Role.STAFF, acting_user=make_user(role=Role.STAFF, is_superuser=True))
+    client.post(PAGE, {"identity": Identity.objects.get().pk})
+    ada.refresh_from_db()
+    assert ada.role == Role.STAFF and not Identity.objects.exists()
 
 
 def test_the_only_way_in_stays():
