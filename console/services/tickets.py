@@ -51,11 +51,8 @@ def issue(*, acting_user: User, machine: Machine, kind: ConsoleKind, view_only: 
     with transaction.atomic():
         now = timezone.now()
         _sweep(now)
-        theirs = ConsoleTicket.objects.filter(user=acting_user)
-        if (
-            theirs.filter(created_at__gt=now - timedelta(minutes=1)).count() >= PER_MINUTE
-            or theirs.filter(ended_at=None, seen_at__gt=now - STALE).count() >= OPEN_AT_ONCE
-        ):
+        lately = ConsoleTicket.objects.filter(user=acting_user, created_at__gt=now - timedelta(minutes=1))
+        if lately.count() >= PER_MINUTE or _open(acting_user, now) >= OPEN_AT_ONCE:
             raise refusal("too_many")
         ticket = ConsoleTicket.objects.create(digest=_digest(token), user=acting_user, machine=machine, kind=kind, view_only=view_only, expires_at=now + LIFE)
     return Issued(token, ticket.expires_at)
@@ -64,14 +61,16 @@ def issue(*, acting_user: User, machine: Machine, kind: ConsoleKind, view_only: 
 def redeem(token: str, *, user: User, kind: ConsoleKind) -> ConsoleTicket:
     """Use the ticket up and open the record of the console. One of many that try at once succeeds.
     Raises Refused: ticket (unknown, used, expired, of somebody else, of another kind), revoked,
-    machine_off, no_terminal."""
+    machine_off, no_terminal, too_many (which were fewer when the ticket was made)."""
     with transaction.atomic():
         now = timezone.now()
         unused = ConsoleTicket.objects.filter(digest=_digest(token), user=user, kind=kind, used_at=None, expires_at__gt=now)
         if not unused.update(used_at=now, seen_at=now):
             raise refusal("ticket")
-        ticket = ConsoleTicket.objects.select_related("user", "machine").get(digest=_digest(token))
-        code = _standing(ticket)
+        # The person is locked, so that of two of their tickets the second counts the first.
+        theirs = ConsoleTicket.objects.select_related("user", "machine").select_for_update(of=("user",), no_key=True)
+        ticket = theirs.get(digest=_digest(token))
+        code = _standing(ticket) or ("too_many" if _open(user, now) > OPEN_AT_ONCE else "")
         if code:
             ConsoleTicket.objects.filter(pk=ticket.pk).update(ended_at=now, ending=code)
         record("console.open", acting_user=user, target=ticket.machine, outcome=code or "ok", kind=str(kind), view_only=ticket.view_only)
@@ -107,6 +106,10 @@ def end(ticket: ConsoleTicket, code: str) -> None:
         if ConsoleTicket.objects.filter(pk=ticket.pk, ended_at=None).update(ended_at=now, ending=code):
             seconds = round((now - (ticket.used_at or now)).total_seconds())
             record("console.close", acting_user=ticket.user, target=ticket.machine, kind=ticket.kind, seconds=seconds, ending=code)
+
+
+def _open(user: User, now: datetime) -> int:
+    return ConsoleTicket.objects.filter(user=user, ended_at=None, seen_at__gt=now - STALE).count()
 
 
 def _standing(ticket: ConsoleTicket) -> str:

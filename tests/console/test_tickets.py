@@ -181,6 +181,19 @@ def test_open_consoles_are_limited_and_those_of_dead_processes_do_not_count(ada,
     assert issue(ada, machine)  # the second was not looked at for 80 s, the third 40 s ago
 
 
+def test_tickets_that_were_saved_up_open_no_more_consoles_than_others(ada, machine, monkeypatch):
+    monkeypatch.setattr(tickets, "OPEN_AT_ONCE", 2)
+    first, second, third, fourth = [issue(ada, machine) for _ in range(4)]
+    opened = tickets.redeem(first, user=ada, kind=SCREEN)
+    tickets.redeem(second, user=ada, kind=SCREEN)
+    refused("too_many", tickets.redeem, third, user=ada, kind=SCREEN)
+    assert AuditEntry.objects.filter(action="console.open").latest("id").outcome == "too_many"
+    tickets.end(opened, "left")
+    tickets.redeem(fourth, user=ada, kind=SCREEN)
+    grace = make_user()
+    tickets.redeem(issue(grace, make_machine(owner=grace, state=State.RUNNING)), user=grace, kind=SCREEN)
+
+
 def test_rights_are_looked_at_again(ada, machine, session):
     ticket = tickets.redeem(issue(ada, machine), user=ada, kind=SCREEN)
     assert review(ticket, session) == ""
@@ -225,30 +238,40 @@ def test_old_rows_are_swept_and_open_consoles_are_not(ada, machine, session, tim
 
 
 def test_of_many_at_once_exactly_one_succeeds(file_database, ada, machine):
-    """Each thread has a connection of its own, as each web process has."""
-    token = issue(ada, machine)
-    barrier, won, lost = threading.Barrier(8), [], []
+    won, lost = redeem_at_once([issue(ada, machine)] * 8, ada)
+    assert (won, lost) == (1, ["ticket"] * 7)
 
-    def attempt():
+
+def test_of_many_tickets_at_once_as_many_succeed_as_may_be_open(file_database, ada, machine, monkeypatch):
+    monkeypatch.setattr(tickets, "OPEN_AT_ONCE", 3)
+    won, lost = redeem_at_once([issue(ada, machine) for _ in range(8)], ada)
+    assert (won, lost) == (3, ["too_many"] * 5)
+
+
+def redeem_at_once(tokens, user):
+    """How many were redeemed, and why the others were not. Each thread has a connection of its own, as each web process has."""
+    barrier, won, lost = threading.Barrier(len(tokens)), [], []
+
+    def attempt(token):
         try:
             barrier.wait()
-            won.append(tickets.redeem(token, user=ada, kind=SCREEN))
+            won.append(tickets.redeem(token, user=user, kind=SCREEN))
         except Refused as refusal:
             lost.append(refusal.code)
         finally:
             connections.close_all()
 
-    threads = [threading.Thread(target=attempt) for _ in range(8)]
+    threads = [threading.Thread(target=attempt, args=[token]) for token in tokens]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(won), lost) == (1, ["ticket"] * 7)
+    return len(won), lost
 
 
 def test_redeeming_needs_few_queries(ada, machine, session, django_assert_max_num_queries):
     token = issue(ada, machine)
-    with django_assert_max_num_queries(6 + (2 if connection.features.uses_savepoints else 0)):
+    with django_assert_max_num_queries(7 + (2 if connection.features.uses_savepoints else 0)):
         tickets.redeem(token, user=ada, kind=SCREEN)
 
 
