@@ -132,7 +132,7 @@ def _look_and_settle(identity: Identity, client: "Directory", report: Report, ta
         if lost:
             tally.losing[identity.pk] = identity.user.get_username()
         elif not dry_run:
-            identities.settle_entry(entry, client.config)
+            identities.settle_entry(entry, client.config, at_sign_in=False)
     elif found in (Found.GONE, Found.DISABLED):
         if _is_to_be_closed(identity, found):
             tally.leaving[identity.pk] = identity.user.get_username()
@@ -172,7 +172,7 @@ def _lower(pks: list[int], client: "Directory", goes_on: Callable[[], bool]) -> 
         for identity in Identity.objects.filter(pk__in=pks[start : start + AT_ONCE]).select_related("user").order_by("pk"):
             found, entry = _look(identity, client, Report())
             if entry is not None and found is Found.PRESENT:
-                identities.settle_entry(entry, client.config)
+                identities.settle_entry(entry, client.config, at_sign_in=False)
     return True
 
 

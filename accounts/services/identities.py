@@ -44,12 +44,14 @@ def settle(
     last_name: str = "",
     groups: Collection[str] = (),
     role: Role | None,
+    at_sign_in: bool = True,
 ) -> User | None:
     """The person with this identity, made at the first time, and brought up to date with what its system says now.
     None: they are deactivated, unless that was done because the identity was gone, which it no longer is.
 
     A new person gets a user name that is free; it stays when the name of the identity changes. `role` is what the
-    groups give, None if they give none, see `roles.settle`. An address that somebody else has is not taken.
+    groups give, None if they give none, see `roles.settle`. An address that somebody else has is not taken. What changes
+    without a sign-in is none of the person's doing, and the record says so.
     """
     if not 0 < len(uid) <= _LONGEST_UID or not uid.isprintable():
         log.error("%s: %r is no stable id of anybody", source, uid[:_LONGEST_UID])
@@ -61,13 +63,14 @@ def settle(
     with transaction.atomic():
         identity = hold(identity.pk)
         user = identity.user
+        acting_user = user if at_sign_in else None
         _welcome_back(identity)
         if not user.is_active:
             return None
         if name != identity.name:
-            audit.record("identity.renamed", acting_user=user, target=user, source=source, before=identity.name, after=name)
-        _settle_address(identity, email, verified=email_verified)
-        _settle_names(identity, first_name, last_name)
+            audit.record("identity.renamed", acting_user=acting_user, target=user, source=source, before=identity.name, after=name)
+        _settle_address(identity, email, verified=email_verified, acting_user=acting_user)
+        _settle_names(identity, first_name, last_name, acting_user=acting_user)
         identity.name, identity.dn, identity.groups = name, dn.translate(_HIDDEN), sorted(group for group in groups if group.isprintable())
         identity.seen_at = timezone.now()
         identity.save()
@@ -76,7 +79,7 @@ def settle(
     return user
 
 
-def settle_entry(entry: Entry, config: DirectoryConfig) -> User | None:
+def settle_entry(entry: Entry, config: DirectoryConfig, *, at_sign_in: bool = True) -> User | None:
     """The person of an entry of the university directory, see `settle`."""
     given = config.role_of(entry.groups)
     return settle(
@@ -89,6 +92,7 @@ def settle_entry(entry: Entry, config: DirectoryConfig) -> User | None:
         last_name=entry.last_name,
         groups=entry.groups,
         role=Role(given) if given else None,
+        at_sign_in=at_sign_in,
     )
 
 
@@ -171,7 +175,7 @@ def _usernames(source: str, name: str) -> Iterator[str]:
         yield f"{stem}-{number}@{system}"
 
 
-def _settle_names(identity: Identity, first_name: str, last_name: str) -> None:
+def _settle_names(identity: Identity, first_name: str, last_name: str, *, acting_user: User | None) -> None:
     """As the other system has them; what it does not know stays."""
     user = identity.user
     told = {"first_name": _readable(first_name), "last_name": _readable(last_name)}
@@ -180,7 +184,7 @@ def _settle_names(identity: Identity, first_name: str, last_name: str) -> None:
         setattr(user, field, value)
     if changed:
         user.save(update_fields=list(changed))
-        audit.record("identity.names", acting_user=user, target=user, source=identity.source, changed=sorted(changed))
+        audit.record("identity.names", acting_user=acting_user, target=user, source=identity.source, changed=sorted(changed))
 
 
 def _readable(name: str) -> str:
@@ -190,7 +194,7 @@ def _readable(name: str) -> str:
 # -- the address -------------------------------------------------------------------------------
 
 
-def _settle_address(identity: Identity, told: str, *, verified: bool) -> None:
+def _settle_address(identity: Identity, told: str, *, verified: bool, acting_user: User | None) -> None:
     """Make the address the person's own, in place of the one told before. It is verified if the other system says
     so: a mere claim gets no more than an unconfirmed address."""
     user, email, before = identity.user, _address(told), identity.email
@@ -199,7 +203,7 @@ def _settle_address(identity: Identity, told: str, *, verified: bool) -> None:
     identity.email = email
     if _is_of_another(user.pk, email, verified=verified):
         if email != before:
-            audit.record("user.address", acting_user=user, target=user, outcome="taken", source=identity.source, email=email)
+            audit.record("user.address", acting_user=acting_user, target=user, outcome="taken", source=identity.source, email=email)
         return
     theirs = EmailAddress.objects.filter(user=user)
     if before and before != email:
@@ -214,7 +218,7 @@ def _settle_address(identity: Identity, told: str, *, verified: bool) -> None:
         for field, value in changed.items():
             setattr(row, field, value)
         row.save()
-        audit.record("user.address", acting_user=user, target=user, source=identity.source, email=email, verified=row.verified)
+        audit.record("user.address", acting_user=acting_user, target=user, source=identity.source, email=email, verified=row.verified)
     if row.primary and user.email != email:
         user.email = email
         user.save(update_fields=["email"])

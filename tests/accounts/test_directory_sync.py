@@ -64,6 +64,18 @@ def test_names_roles_and_groups_follow_the_directory_without_a_sign_in(directory
     assert entry.outcome == "ok" and entry.data["found"] == {"present": 4} and entry.actor_name == "portal"
 
 
+def test_what_the_night_changes_is_recorded_as_done_by_the_portal(directory):
+    came("bob")
+    last = AuditEntry.objects.latest("pk").pk
+    directory.change(directory.dns["bob"], sn="Maurer", mail="b.maurer@uni.test")
+    directory.rename("bob", "bmaurer")
+    sync()
+    entries = AuditEntry.objects.filter(pk__gt=last)
+    assert set(entries.values_list("action", "actor_name")) == {
+        (action, "portal") for action in ("identity.names", "identity.renamed", "user.address", "directory.sync")
+    }
+
+
 def test_a_group_brings_its_people_into_the_class_that_of_a_group_in_it_too(directory):
     lab_class = make_class()
     lab_class.directory_group = tree.NETWORKS
