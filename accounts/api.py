@@ -27,7 +27,7 @@ def me(request: HttpRequest) -> Me:
         role=Role(user.role),
         token=grant.token.name,
         scopes=[scope for scope in Scope if scope in grant.scopes],
-        expires_at=grant.token.expires_at,
+        expires_at=grant.token.ends_at,
     )
 
 

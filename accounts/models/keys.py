@@ -1,7 +1,9 @@
 """What lets a person in without a password: SSH keys into their machines, tokens into the API."""
 
 import uuid
+from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -60,5 +62,12 @@ class ApiToken(models.Model):
         return self.name
 
     @property
+    def ends_at(self) -> datetime | None:
+        """As it was made for, or when the portal lets no token last so long."""
+        longest = settings.API_TOKEN_MAX_DAYS
+        ends = [self.expires_at, self.created_at + timedelta(days=longest) if longest else None]
+        return min((end for end in ends if end is not None), default=None)
+
+    @property
     def has_expired(self) -> bool:
-        return self.expires_at is not None and self.expires_at <= timezone.now()
+        return self.ends_at is not None and self.ends_at <= timezone.now()

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -103,10 +102,10 @@ def make(user: User, *, name: str, scopes: Iterable[Scope | str], expires_at: da
     secret = _new_secret()
     with transaction.atomic():
         User.objects.select_for_update().get(pk=user.pk)  # one at a time, so that the limit and names hold
-        present = user.api_tokens.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
-        if present.filter(name=name).exists():
+        present = [token for token in living(user) if not token.has_expired]
+        if any(token.name == name for token in present):
             raise TokenRefused(_("You have a token of this name. Revoke it first, or choose another name."), code="name_taken", field="name")
-        if present.count() >= MOST:
+        if len(present) >= MOST:
             raise TokenRefused(_("You have %(count)d tokens, which is as many as one person may have. Revoke one first.") % {"count": MOST}, code="too_many")
         token = ApiToken.objects.create(
             user=user, name=name, digest=_digest(secret), scopes=[scope.value for scope in Scope if scope in wanted], expires_at=expires_at

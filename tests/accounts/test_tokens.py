@@ -11,6 +11,7 @@ from django.core import serializers
 from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from accounts.models import ApiToken, AuditEntry, Role, RolePolicy, Scope
 from accounts.services import audit, tokens
@@ -116,6 +117,26 @@ def test_staff_of_the_portal_say_how_long_a_token_may_last():
     with override_settings(API_TOKEN_MAX_DAYS=0):
         assert tokens.lifetimes() == [7, 30, 90, 365, None]
         tokens.make(user, name="script", scopes=[], expires_at=None)
+
+
+def test_a_shorter_limit_holds_for_tokens_that_were_made_before():
+    user = make_user()
+    with override_settings(API_TOKEN_MAX_DAYS=0):
+        token, secret = tokens.make(user, name="script", scopes=[], expires_at=None)
+        assert token.ends_at is None
+    week, other = make(user, name="a week")
+    tenth_day = token.created_at + timedelta(days=10)
+    with override_settings(API_TOKEN_MAX_DAYS=10):
+        assert (token.ends_at, week.ends_at) == (tenth_day, week.expires_at)
+        page = signed_in(user).get(reverse("accounts:tokens")).text
+        assert f"until {date_format(tenth_day)}" in page and "does not expire" not in page
+        with time_machine.travel(tenth_day - timedelta(seconds=1), tick=False):
+            tokens.authenticate(secret, address=HOME)
+            assert refusal(other) == "token_expired"
+        with time_machine.travel(tenth_day, tick=False):
+            assert refusal(secret) == "token_expired"
+            make(user)  # its name is free again
+    tokens.authenticate(secret, address=HOME)
 
 
 # -- how they end ----------------------------------------------------------------------------------
