@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 from allauth.account.internal.flows.reauthentication import is_reauthentication_required
-from allauth.account.models import EmailAddress
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount import app_settings
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
@@ -102,17 +101,24 @@ def source(sociallogin: SocialLogin) -> str:
 
 
 def may_have_an_account(sociallogin: SocialLogin) -> bool:
-    """Whether this identity is new while somebody here has shown that its address is theirs. Asked only where the
-    provider vouches for the address: others shall not learn who has an account."""
+    return any(user.is_active for user in _known_by_address(sociallogin))
+
+
+def _known_by_address(sociallogin: SocialLogin) -> list[User]:
+    """Who has shown here that the address of this identity is theirs, if it is new. Asked only where the provider
+    vouches for the address: others shall not learn who has an account."""
     if Identity.objects.filter(source=source(sociallogin), uid=sociallogin.account.uid).exists():
-        return False
+        return []
     vouched = [address.email for address in sociallogin.email_addresses if address.verified]
-    return any(EmailAddress.objects.filter(email__iexact=email, verified=True).exists() for email in vouched)
+    return [user for email in vouched for user in User.objects.filter(emailaddress__email__iexact=email, emailaddress__verified=True)]
 
 
 def person_of(sociallogin: SocialLogin) -> User | None:
     """The person, made at the first time, with name, address, groups and role as the provider says now; None where
-    the portal's people have switched the account off."""
+    the portal's people have switched the account off, also one that this identity was never connected with."""
+    known = _known_by_address(sociallogin)
+    if known and not any(user.is_active for user in known):
+        return None
     account, told = sociallogin.account, sociallogin.user
     address = next(iter(sociallogin.email_addresses), None)
     return settle(

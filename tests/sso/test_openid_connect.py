@@ -9,6 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import AuditEntry, Identity, Role, User
+from accounts.services import people
 from accounts.signals import groups_read
 from tests.factories import PASSWORD, make_user
 from tests.sso.provider import CLIENT_SECRET
@@ -194,6 +195,23 @@ def test_an_address_that_has_an_account_makes_one_choose(client):
     assert User.objects.get(pk=local.pk).email == "grace@uni.test"
 
 
+def test_whose_account_is_closed_gets_no_second_one(client):
+    local = make_user("hopper", email="grace@uni.test")
+    people.deactivate(local, acting_user=make_user(role=Role.STAFF))
+    assert sign_in(client).url == reverse("account_inactive")
+    assert not Identity.objects.exists() and not is_signed_in(client)
+    people.reactivate(local, acting_user=User.objects.get(role=Role.STAFF))
+    assert sign_in(client).url == reverse("socialaccount_signup")
+
+
+def test_whose_account_is_closed_while_they_choose_gets_no_second_one(client):
+    local = make_user("hopper", email="grace@uni.test")
+    page = sign_in(client).url
+    people.deactivate(local, acting_user=make_user(role=Role.STAFF))
+    assert client.post(page).url == reverse("account_inactive")
+    assert not Identity.objects.exists() and not is_signed_in(client)
+
+
 def test_the_choice_does_not_wait_for_the_next_person_at_the_browser(client, monkeypatch):
     make_user("hopper", email="grace@uni.test")
     page = sign_in(client).url
@@ -203,8 +221,9 @@ def test_the_choice_does_not_wait_for_the_next_person_at_the_browser(client, mon
     assert not Identity.objects.exists()
 
 
-def test_whose_address_is_only_claimed_learns_nothing_of_who_has_an_account(client, oidc):
-    local = make_user("hopper", email="grace@uni.test")
+@pytest.mark.parametrize("is_active", [True, False])
+def test_whose_address_is_only_claimed_learns_nothing_of_who_has_an_account(client, oidc, is_active):
+    local = make_user("hopper", email="grace@uni.test", is_active=is_active)
     oidc.people["grace"]["email_verified"] = False
     assert sign_in(client).url == "/"
     second = Identity.objects.get().user
