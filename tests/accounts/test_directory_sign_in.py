@@ -11,6 +11,7 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
+from accounts.directory.config import Attributes
 from accounts.models import DIRECTORY, AuditEntry, Identity, Role, User
 from accounts.services import directory
 from tests import slapd as tree
@@ -80,6 +81,28 @@ def test_who_comes_for_the_first_time_is_in_at_once(university):
 def test_name_address_and_case_lead_to_one_account(university):
     assert as_person("alice") == as_person("alice", "alice@uni.test") == as_person("alice", "Alice") == as_person("alice", "ALICE@UNI.TEST")
     assert User.objects.count() == Identity.objects.count() == 1
+
+
+def test_another_name_with_an_at_is_no_address_that_waits_to_be_confirmed(configured, slapd):
+    """The name that Active Directory binds with, and a second address."""
+    configured(slapd, attributes=Attributes(name="sAMAccountName", logins=("sAMAccountName", "userPrincipalName", "mail")))
+    classes = ["top", "person", "organizationalPerson", "inetOrgPerson", "foreignPerson"]
+    more = {"sAMAccountName": "alice", "userPrincipalName": "alice@ad.uni.test", "mail": ["alice@uni.test", "a.lias@uni.test"]}
+    slapd.change(slapd.dns["alice"], objectClass=classes, **more)
+    for login in ("alice@ad.uni.test", "a.lias@uni.test", "alice@ad.uni.test", "alice"):  # at the first time too
+        assert as_person("alice", login), login
+    assert list(EmailAddress.objects.values_list("email", "verified")) == [("alice@uni.test", True)]
+    assert not mail.outbox
+
+
+def test_who_has_the_directorys_address_here_keeps_nobody_out_who_types_it(university):
+    make_user("other", email="alice@uni.test")
+    alice = as_person("alice", "alice@uni.test")
+    assert alice.email == ""
+    EmailAddress.objects.create(user=alice, email="private@else.test", verified=True, primary=True)
+    assert as_person("alice", "alice@uni.test") == alice
+    assert alice.emailaddress_set.get().email == "private@else.test"
+    assert not mail.outbox
 
 
 @pytest.mark.parametrize(("uid", "role"), [("bob", Role.STUDENT), ("dora", Role.TEACHER), ("erik", Role.STAFF)])
