@@ -6,6 +6,7 @@ from uuid import UUID
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from ninja import Body, Path, Query, Router, Status
 
 from accounts.bearer import CLASSES, READ, bearer_of
@@ -125,11 +126,13 @@ def withdraw_invite(request: HttpRequest, key: UUID, number: Annotated[Id, Path(
 def ask_all(request: HttpRequest, key: UUID, verb: BulkVerb, wanted: Annotated[BulkIn | None, Body()] = None) -> Status[BulkOut]:
     user = bearer_of(request)
     lab_class = access_run_class(user, key)
-    chosen = selectors.places(lab_class)
-    if wanted is not None and wanted.machines is not None:
-        chosen = chosen.filter(machine__key__in=wanted.machines)
-    outcome = bulk.ask_all(lab_class, list(chosen), _KINDS[verb], acting_user=user)
+    keys = wanted.machines if wanted is not None else None
+    places = selectors.places(lab_class)
+    chosen = list(places if keys is None else places.filter(machine__key__in=keys))
+    outcome = bulk.ask_all(lab_class, chosen, _KINDS[verb], acting_user=user)
     skipped = [Skipped(machine=name, why=why) for name, why in outcome.skipped]
+    unknown = set(keys or ()) - {place.machine.key for place in chosen}
+    skipped += [Skipped(machine=str(key), why=_("The class has no such machine.")) for key in sorted(unknown)]
     return Status(202, BulkOut(batch=outcome.batch.key if outcome.batch else None, begun=outcome.begun, skipped=skipped))
 
 

@@ -179,6 +179,8 @@ class BulkIn(Schema):
 
 
 class Skipped(Schema):
+    """`machine` is its name; where the class has no such machine, the key that was sent."""
+
     machine: str
     why: str
 

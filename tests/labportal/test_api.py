@@ -233,6 +233,10 @@ def test_a_body_that_is_too_large(program):
     assert said(program.post("requests", {"purpose": "x" * 3_000_000})) == (413, "too_large")
 
 
+def test_more_parameters_than_the_portal_reads(program):
+    assert said(program.get(f"machines?{'a=1&' * 1001}")) == (400, "malformed")
+
+
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"template": 1e400}', b"[" * 100_000, b"9" * 5000])
 def test_a_body_that_is_no_json_is_malformed(program, body):
     answer = program.client.generic("POST", f"{API}/requests", body, content_type="application/json")
@@ -357,8 +361,11 @@ def test_work_on_a_class_is_for_all_its_machines_or_for_chosen_ones():
     student = make_user("ada")
     enrol(lab_class, student)
     program = Program(make_token(teacher))
-    begun = program.post(f"classes/{lab_class.key}/start", {"machines": [str(first.machine.key), str(foreign.machine.key)]}).json()
+    keys = [str(first.machine.key), str(foreign.machine.key), str(foreign.machine.key), str(uuid4())]
+    begun = program.post(f"classes/{lab_class.key}/start", {"machines": keys}).json()
     assert begun["begun"] == 1
+    assert sorted(begun["skipped"], key=lambda one: one["machine"]) == [{"machine": key, "why": "The class has no such machine."} for key in sorted(keys[2:])]
+    assert program.post(f"classes/{lab_class.key}/start", {"machines": []}).json() == {"batch": None, "begun": 0, "skipped": []}
     assert program.get(f"batches/{begun['batch']}").json()["waiting"] == 1
     again = program.post(f"classes/{lab_class.key}/start").json()
     assert (again["begun"], [skipped["machine"] for skipped in again["skipped"]]) == (1, [first.machine.name])
