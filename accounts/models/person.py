@@ -21,6 +21,12 @@ class People(UserManager["User"]):
         """A superuser counts as staff."""
         return super().create_superuser(username, email, password, **{"role": Role.STAFF, **fields})
 
+    def held(self) -> models.QuerySet["User"]:
+        """Locked until the transaction ends; several of them by `order_by("pk")`. Without their keys, so that rows which
+        name them are written meanwhile: whoever holds one person and writes that staff are told must not wait for whoever
+        holds all staff and waits for that person."""
+        return self.select_for_update(no_key=True)
+
 
 class User(AbstractUser):
     """A person. `role` decides what the portal offers; `is_staff` (Django's) opens the admin
@@ -65,6 +71,10 @@ class User(AbstractUser):
     class Meta:
         verbose_name = _("person")
         verbose_name_plural = _("people")
+
+    def hold(self) -> None:
+        """Lock the row, and bring this object up to date. Inside a transaction only."""
+        self.refresh_from_db(from_queryset=User.objects.held())
 
     @property
     def teaches(self) -> bool:

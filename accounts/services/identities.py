@@ -98,7 +98,7 @@ def settle_entry(entry: Entry, config: DirectoryConfig, *, at_sign_in: bool = Tr
 
 def hold(pk: int) -> Identity:
     """Lock an identity and its person, the person first, as whoever deactivates people does. Inside a transaction only."""
-    user = User.objects.select_for_update().get(identities=pk)
+    user = User.objects.held().get(identities=pk)
     identity = Identity.objects.select_for_update(of=("self",)).get(pk=pk)
     identity.user = user
     return identity

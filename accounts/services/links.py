@@ -35,7 +35,7 @@ def unlink(user: User, identity_id: int, *, prefix: str) -> None:
     """
     with transaction.atomic():
         roles.hold_staff()  # taking the identity away may take the role
-        user = User.objects.select_for_update().get(pk=user.pk)  # two at once would each leave the other
+        user = User.objects.held().get(pk=user.pk)  # two at once would each leave the other
         identity = user.identities.filter(pk=identity_id, source__startswith=prefix).first()
         if identity is None:
             raise LinkRefused(_("That account is not connected."))

@@ -117,7 +117,7 @@ def make(users: Collection[User], *, acting_user: User) -> int:
 def change(user: User, *, acting_user: User, **columns: str) -> None:
     """New names or another keyboard."""
     with transaction.atomic():
-        _hold(user)
+        user.hold()
         _refuse(untouchable(user, acting_user=acting_user))
         changed = {name: value for name, value in columns.items() if getattr(user, name) != value}
         if changed:
@@ -128,7 +128,7 @@ def change(user: User, *, acting_user: User, **columns: str) -> None:
 def set_limits(user: User, *, acting_user: User, **limits: int | None) -> None:
     """What they may have outside classes; `LIMITS` names them. None: as their role has it."""
     with transaction.atomic():
-        _hold(user)
+        user.hold()
         _refuse(untouchable(user, acting_user=acting_user))
         before = {name: getattr(user, name) for name in limits}
         if limits != before:
@@ -141,7 +141,7 @@ def set_address(user: User, email: str, *, acting_user: User) -> None:
     that. The caller has looked whether it is free."""
     email = email.strip().lower()
     with transaction.atomic():
-        _hold(user)
+        user.hold()
         if email == user.email.lower():
             return
         _refuse(address_refusal(user, acting_user=acting_user))
@@ -159,7 +159,7 @@ def set_address(user: User, email: str, *, acting_user: User) -> None:
 def confirm_address(user: User, *, acting_user: User) -> None:
     """Take their address for theirs without a mail: staff know that it is."""
     with transaction.atomic():
-        _hold(user)
+        user.hold()
         _refuse(ways_in_refusal(user, acting_user=acting_user))
         if not user.email:
             raise PersonRefused(_("%(user)s has no e-mail address.") % {"user": user})
@@ -173,7 +173,7 @@ def set_superuser(user: User, is_superuser: bool, *, acting_user: User) -> None:
     """Superusers make superusers, and leave one."""
     with transaction.atomic():
         roles.hold_staff()
-        _hold(user)
+        user.hold()
         if not acting_user.is_superuser:
             raise PersonRefused(_("Only a superuser can do this."))
         if user.is_superuser == is_superuser:
@@ -190,7 +190,7 @@ def deactivate(user: User, *, acting_user: User) -> Ended:
     but an account that another system closed stays closed then, even when its identity is there again."""
     with transaction.atomic():
         roles.hold_staff()
-        _hold(user)
+        user.hold()
         _refuse(deactivation_refusal(user, acting_user=acting_user))
         Identity.objects.filter(user=user).update(closed_at=None)
         if not user.is_active:
@@ -211,7 +211,7 @@ def reactivate(user: User, *, acting_user: User) -> None:
     """Open a closed account again. Tokens stay revoked. Whom another system closed keeps the mark of it, by which that
     system's next look knows that staff let them in all the same."""
     with transaction.atomic():
-        _hold(user)
+        user.hold()
         _refuse(reactivation_refusal(user, acting_user=acting_user))
         if not user.is_active:
             _write(user, is_active=True, removal_asked_at=None)
@@ -221,7 +221,7 @@ def reactivate(user: User, *, acting_user: User) -> None:
 def send_password_mail(user: User, *, acting_user: User) -> None:
     """A mail with a link by which they choose a password; until then the one they have stays."""
     with transaction.atomic():
-        _hold(user)
+        user.hold()
         _refuse(password_mail_refusal(user, acting_user=acting_user))
         if not letters.post(user):
             raise PersonRefused(_("This portal sends no mail: EMAIL_URL is not set."))
@@ -243,7 +243,7 @@ def end_sessions(user: User, *, acting_user: User) -> int:
 def keep(user: User, *, acting_user: User) -> None:
     """They asked to be removed, and are not: the wish is answered."""
     with transaction.atomic():
-        _hold(user)
+        user.hold()
         _refuse(untouchable(user, acting_user=acting_user))
         if user.removal_asked_at is not None:
             _write(user, removal_asked_at=None)
@@ -254,7 +254,7 @@ def keep(user: User, *, acting_user: User) -> None:
 def remove(user: User, *, acting_user: User) -> None:
     """Delete the account with all that is only theirs. The record keeps their name."""
     with transaction.atomic():
-        _hold(user)
+        user.refresh_from_db(from_queryset=User.objects.select_for_update())  # with its key, which goes
         _refuse(" ".join(removal_refusal(user, acting_user=acting_user)))
         sessions.end_all(user, acting_user=acting_user)
         audit.record("user.remove", acting_user=acting_user, target=user, target_name=user.get_username(), asked_by_person=user.removal_asked_at is not None)
@@ -266,11 +266,6 @@ def remove(user: User, *, acting_user: User) -> None:
 
 
 # -- what they are made of -----------------------------------------------------------------------
-
-
-def _hold(user: User) -> None:
-    """Lock the row and bring the caller's object up to date."""
-    user.refresh_from_db(from_queryset=User.objects.select_for_update())
 
 
 def _refuse(why: str) -> None:

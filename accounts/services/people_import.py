@@ -282,7 +282,7 @@ def _take_in(lines: Sequence[Line], acting_user: User) -> Done:
     for line in lines:
         if line.joins and line.person is not None:
             joining.setdefault(line.lab_class, []).append(line.person)
-    for lab_class, students in joining.items():
+    for lab_class, students in sorted(joining.items(), key=lambda joined: joined[0].pk):  # each is locked: two lists at once in one order
         CLASSES[0].enrol(lab_class, students, acting_user=acting_user)
     done = Done(made=len(new), unchanged=len(lines) - len(new), enrolled=sum(map(len, joining.values())), mails=mails)
     if new or joining:

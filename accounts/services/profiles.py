@@ -20,7 +20,7 @@ def names_come_from(user: User) -> str:
 def change_profile(user: User, **changes: Any) -> None:
     """Write what differs from what is kept. The columns of `changes` are those of ProfileForm."""
     with transaction.atomic():
-        user.refresh_from_db(from_queryset=User.objects.select_for_update())
+        user.hold()
         changed = sorted(name for name, value in changes.items() if getattr(user, name) != value)
         if not changed:
             return

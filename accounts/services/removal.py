@@ -24,7 +24,7 @@ def holdings(user: User) -> list[str]:
 def ask(user: User) -> bool:
     """Put the wish down and tell staff; False where it was put down before."""
     with transaction.atomic():
-        user.refresh_from_db(from_queryset=User.objects.select_for_update())
+        user.hold()
         if user.removal_asked_at is not None:
             return False
         user.removal_asked_at = timezone.now()
@@ -38,7 +38,7 @@ def ask(user: User) -> bool:
 def take_back(user: User) -> bool:
     """False where there is no such wish."""
     with transaction.atomic():
-        user.refresh_from_db(from_queryset=User.objects.select_for_update())
+        user.hold()
         if user.removal_asked_at is None:
             return False
         user.removal_asked_at = None

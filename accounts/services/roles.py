@@ -46,7 +46,7 @@ def indispensable(user: User) -> str:
 def hold_staff() -> None:
     """Lock all who run the portal: two who close each other's account at the same moment would leave nobody. Inside a
     transaction only, before any other person is locked."""
-    list(User.objects.select_for_update().filter(Q(role=Role.STAFF) | Q(is_superuser=True)).order_by("pk").values_list("pk"))
+    list(User.objects.held().filter(Q(role=Role.STAFF) | Q(is_superuser=True)).order_by("pk").values_list("pk"))
 
 
 def set_role(user: User, role: Role | str, *, acting_user: User | None) -> None:
@@ -60,7 +60,7 @@ def set_role(user: User, role: Role | str, *, acting_user: User | None) -> None:
     with transaction.atomic():
         if role != Role.STAFF and user.role == Role.STAFF:
             hold_staff()
-        user.refresh_from_db(from_queryset=User.objects.select_for_update())
+        user.hold()
         if why := refusal(user, role, acting_user=acting_user):
             raise RoleRefused(why)
         before = user.role
@@ -84,7 +84,7 @@ def settle(identity: Identity, given: Role | None) -> None:
         if identity.role_given == Role.STAFF:
             hold_staff()  # the role may go; before the person is locked
         # Two systems that stop giving a role at the same moment would each leave it to the other.
-        user.refresh_from_db(from_queryset=User.objects.select_for_update())
+        user.hold()
         role = after(identity, given)
         if role != user.role:
             try:

@@ -46,7 +46,7 @@ def reset(user: User, *, acting_user: User) -> int:
     Raises SecondFactorRefused.
     """
     with transaction.atomic():
-        user.refresh_from_db(from_queryset=User.objects.select_for_update())
+        user.hold()
         if why := refusal(user, acting_user=acting_user):
             raise SecondFactorRefused(why)
         theirs = Authenticator.objects.filter(user=user)

@@ -117,7 +117,7 @@ def add(user: User, *, given: str, name: str = "") -> SshKey:
     """Keep a public key of `user`. Without a `name` it is called by its comment. Raises KeyRefused."""
     key = read(given)
     with transaction.atomic():
-        User.objects.select_for_update().get(pk=user.pk)  # two pages at once do not pass the limit
+        User.objects.held().get(pk=user.pk)  # two pages at once do not pass the limit
         if user.ssh_keys.filter(fingerprint=key.fingerprint).exists():
             raise KeyRefused(_("You have this key already."))
         if user.ssh_keys.count() >= MOST:

@@ -101,7 +101,7 @@ def make(user: User, *, name: str, scopes: Iterable[Scope | str], expires_at: da
         raise TokenRefused(_("A token is for at most %(days)d days here.") % {"days": longest}, code="expiry", field="days")
     secret = _new_secret()
     with transaction.atomic():
-        User.objects.select_for_update().get(pk=user.pk)  # one at a time, so that the limit and names hold
+        User.objects.held().get(pk=user.pk)  # one at a time, so that the limit and names hold
         present = [token for token in living(user) if not token.has_expired]
         if any(token.name == name for token in present):
             raise TokenRefused(_("You have a token of this name. Revoke it first, or choose another name."), code="name_taken", field="name")

@@ -12,7 +12,7 @@ from .refusal import Refused
 def hold(user: User) -> User:
     """Lock the person, so that of two wishes for the last room one is granted, and return the row as it is now. Inside
     a transaction only; requests are locked before people, and people before machines."""
-    return User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    return User.objects.held().get(pk=user.pk)
 
 
 def check(user: User, *, acting_user: User, machines: int = 1, cores: int, memory_mib: int) -> None:

@@ -280,6 +280,14 @@ def test_a_name_of_two_classes_names_none(sam):
     assert "or there are several" in problems("username,email,class\nada,ada@uni.test,Web basics\n", sam)[2]
 
 
+def test_two_lists_at_once_lock_the_classes_in_one_order(sam, monkeypatch):
+    web, net = make_class("Web basics"), make_class("Networks")
+    locked = []
+    monkeypatch.setattr(people_import.CLASSES[0], "enrol", lambda lab_class, *students, **who: locked.append(lab_class))
+    take_in("username,email,class\nada,ada@uni.test,Networks\ngrace,grace@uni.test,Web basics\n", acting_user=sam)
+    assert locked == [web, net]
+
+
 # -- the pages -----------------------------------------------------------------------------------
 
 
