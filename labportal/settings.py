@@ -229,7 +229,7 @@ ACCOUNT_RATE_LIMITS = {
     "api": "600/1m/key",  # with one token
     "api_token_failed": "120/5m/ip",  # keeps nobody out who has a good one (accounts.bearer)
 }
-API_TOKEN_MAX_DAYS = _read("API_TOKEN_MAX_DAYS", "int", 365)  # 0: they may be made for ever
+API_TOKEN_MAX_DAYS = _read("API_TOKEN_MAX_DAYS", "int", 365)  # 0: they last as long as they were made for
 
 # -- the second factor -------------------------------------------------------------------------
 
@@ -300,6 +300,7 @@ LEASE_SECONDS = _read("LEASE_SECONDS", "int", 120)
 OPERATION_ATTEMPTS = 5
 WATCH_SECONDS = _read("WATCH_SECONDS", "float", 1.0)  # between two looks at a cluster
 WORKERS = _read("WORKERS", "int", 4)
+CLASS_MAX_MACHINES = _read("CLASS_MAX_MACHINES", "int", 500)  # of one class; 0: as many as are asked for
 CLUSTERS_FILE = env.str("CLUSTERS_FILE", default="")  # read where the watcher starts
 DIRECTORY_SYNC_HOUR = _read("DIRECTORY_SYNC_HOUR", "int", 3)  # of TIME_ZONE
 if not 0 <= DIRECTORY_SYNC_HOUR <= 23:

@@ -7,6 +7,7 @@ change only under it. Where a machine is locked too, the class is locked first.
 from collections.abc import Sequence
 from functools import partial
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
@@ -46,6 +47,7 @@ def add_machines(lab_class: LabClass, count: int, *, acting_user: User) -> Batch
         lock(lab_class)
         if lab_class.archived_at is not None:
             raise Refused(_("%(class)s is archived. Restore it before you add machines.") % {"class": lab_class}, code="archived")
+        _check_room(lab_class, count)
         title = ngettext("%(count)d machine for %(class)s", "%(count)d machines for %(class)s", count) % {"count": count, "class": lab_class}
         batch = Batch.objects.create(title=title, requested_by=acting_user)
         _make(lab_class, count, acting_user=acting_user, batch=batch, priority=Priority.BULK)
@@ -183,6 +185,14 @@ def _needs_settling(place: PoolMachine) -> bool:
 
 
 # -- what they are made of ---------------------------------------------------------------------
+
+
+def _check_room(lab_class: LabClass, count: int) -> None:
+    most = settings.CLASS_MAX_MACHINES
+    wanted = lab_class.pool.exclude(machine__state=State.DESTROYED).count() + count
+    if most and wanted > most:
+        message = _("%(class)s would have %(count)d machines, those being deleted included, and a class has at most %(most)d. Add fewer, or delete some first.")
+        raise Refused(message % {"class": lab_class, "count": wanted, "most": most}, code="too_many")
 
 
 def _make(lab_class: LabClass, count: int, *, acting_user: User, batch: Batch, priority: int) -> None:

@@ -222,6 +222,13 @@ def test_a_wrong_number_of_machines_is_said(teacher, lab_class, count):
     assert not Machine.objects.exists()
 
 
+def test_machines_beyond_what_a_class_may_have_are_refused_in_words(teacher, lab_class, settings):
+    settings.CLASS_MAX_MACHINES = 2
+    answer = teacher.post(at("add_machines", lab_class), {"count": 3})
+    assert answer.status_code == 409 and "a class has at most 2" in answer.content.decode()
+    assert not Machine.objects.exists()
+
+
 def test_adding_machines_offers_as_many_as_students_wait(teacher, lab_class):
     for _ in range(3):
         enrol(lab_class)

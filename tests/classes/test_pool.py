@@ -1,6 +1,7 @@
 """The machines of a class."""
 
 import pytest
+from django.db import transaction
 
 from accounts.models import AuditEntry
 from classes import selectors
@@ -50,6 +51,38 @@ def test_the_number_of_machines_is_bounded(count):
         pool.add_machines(lab_class, count, acting_user=lab_class.teacher)
     assert refused.value.code == "count"
     assert not Machine.objects.exists()
+
+
+def test_a_class_has_so_many_machines_and_no_more(settings):
+    settings.CLASS_MAX_MACHINES = 3
+    lab_class = make_class()
+    first, _second = add_machines(lab_class, 2)
+
+    def refused():
+        with pytest.raises(Refused) as refusal:
+            pool.add_machines(lab_class, 2, acting_user=lab_class.teacher)
+        assert "would have 4 machines" in refusal.value.message and "at most 3" in refusal.value.message
+        return refusal.value.code
+
+    assert refused() == "too_many"
+    assert Machine.objects.count() == 2
+    pool.remove_machines(lab_class, [first], acting_user=lab_class.teacher)
+    assert refused() == "too_many"  # it is there until the cluster has deleted it
+    Machine.objects.filter(pk=first.machine.pk).update(state=State.DESTROYED)
+    add_machines(lab_class, 2)
+    add_machines(make_class(), 3)
+    settings.CLASS_MAX_MACHINES = 0
+    add_machines(lab_class, 2)
+
+
+def test_a_class_that_is_full_still_gets_fresh_machines_for_used_ones(settings):
+    settings.CLASS_MAX_MACHINES = 1
+    lab_class = make_class()
+    place = make_place(lab_class)
+    with transaction.atomic():
+        pool.lock(lab_class)
+        pool.replace(lab_class, [place], acting_user=lab_class.teacher, batch=Batch.objects.create(title="Fresh", requested_by=lab_class.teacher))
+    assert names(lab_class) == ["web-basics-02"]
 
 
 def test_an_archived_class_gets_no_machines():

@@ -352,6 +352,8 @@ def test_a_teacher_makes_a_class_invites_people_and_starts_its_machines():
     assert program.get(f"classes/{key}/invites").json()["items"] == []
     begun = program.post(f"classes/{key}/start").json()
     assert (begun["batch"], begun["begun"], len(begun["skipped"])) == (None, 0, 3)  # they are being made
+    with override_settings(CLASS_MAX_MACHINES=3):
+        assert said(program.post(f"classes/{key}/machines", {"count": 1})) == (409, "too_many")
 
 
 def test_work_on_a_class_is_for_all_its_machines_or_for_chosen_ones():
