@@ -27,7 +27,6 @@ from .addresses import KeepsAnAddress
 from .models import User
 from .reauthentication import AsksAgain
 from .refusals import WORDS
-from .selectors import account_here
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +41,6 @@ def address_of(request: HttpRequest) -> str | None:
 
 def _login_of(credentials: dict[str, Any]) -> str:
     return str(credentials.get("username") or credentials.get("email") or "")
-
-
-def _has_password_here(login: str) -> bool:
-    user = account_here(login)
-    return user is not None and user.has_usable_password()
 
 
 class MailNotSent(ImmediateHttpResponse):  # type: ignore[misc]  # allauth has no types
@@ -85,9 +79,9 @@ class AccountAdapter(AsksAgain, KeepsAnAddress, DefaultAccountAdapter):  # type:
 
     def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:
         """What nobody could judge, because a directory did not answer, was not wrong. The passwords of the portal's own
-        accounts are judged all the same."""
+        accounts, and of those of clusters, are judged all the same."""
         user: User | None = super().authenticate(request, **credentials)
-        if user is not None or (getattr(request, "directory_is_silent", False) and not _has_password_here(_login_of(credentials))):
+        if user is not None or directory.left_unjudged(request, _login_of(credentials)):
             self.attempt.take_back()
         return user
 

@@ -16,6 +16,8 @@ class RealmBackend(ModelBackend):
         """Raises ValidationError, which the sign-in form shows, where the account wants more than a password."""
         if not username or not password:
             return None
+        if getattr(request, "directory_is_silent", False) and realms.judges(username):
+            request.password_was_judged = True  # type: ignore[union-attr]  # see accounts.services.directory
         try:
             return realms.sign_in(username, password)
         except Refused as refusal:

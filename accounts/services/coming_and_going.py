@@ -9,7 +9,7 @@ from django.contrib.auth.models import AnonymousUser
 from accounts.models import User
 from accounts.selectors import meant_by
 
-from . import audit
+from . import audit, directory
 
 
 def signed_in(user: User, *, backend: str, methods: list[dict[str, Any]]) -> None:
@@ -29,8 +29,16 @@ def on_sign_in_failed(credentials: dict[str, Any], request: Any = None, **signal
     typed = str(credentials.get("username") or credentials.get("email") or "")[:254].replace("\0", "")
     user = meant_by(typed)
     data: dict[str, Any] = {"again": True} if getattr(getattr(request, "user", None), "is_authenticated", False) else {}
-    reason = "unknown_name" if user is None else "wrong_password" if user.is_active else "deactivated"
-    audit.record("user.sign_in_failed", acting_user=AnonymousUser(), target=user, outcome="refused", reason=reason, **data)
+    why = _why_failed(user, unjudged=directory.left_unjudged(request, typed))
+    audit.record("user.sign_in_failed", acting_user=AnonymousUser(), target=user, outcome="refused", reason=why, **data)
+
+
+def _why_failed(user: User | None, *, unjudged: bool) -> str:
+    if user is not None and not user.is_active:
+        return "deactivated"
+    if unjudged:
+        return "directory_silent"
+    return "unknown_name" if user is None else "wrong_password"
 
 
 def on_password_changed(user: User, **signal: Any) -> None:

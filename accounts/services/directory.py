@@ -8,9 +8,11 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.http import HttpRequest
 
 from accounts.directory.types import DirectoryError
 from accounts.models import DIRECTORY, Identity, User
+from accounts.selectors import account_here
 
 from . import identities
 
@@ -48,6 +50,15 @@ def sign_in(login: str, password: str) -> User | None:
     if directory is None or entry is None:
         return None
     return identities.settle_entry(entry, directory.config)
+
+
+def left_unjudged(request: HttpRequest | None, login: str) -> bool:
+    """Whether nobody has judged the password that came with this login: the directory alone could, and did not answer.
+    Backends of apps above note at the request that they did (`password_was_judged`)."""
+    if not getattr(request, "directory_is_silent", False) or getattr(request, "password_was_judged", False):
+        return False
+    user = account_here(login)
+    return user is None or not user.has_usable_password()
 
 
 def holds_name(name: str) -> bool:

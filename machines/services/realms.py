@@ -48,17 +48,10 @@ def sign_in(typed: str, password: str) -> User | None:
     answers in time, or the person was deactivated. Raises Refused where the account wants more than a password, or the
     cluster of somebody who was here before does not answer: nobody becomes another person because of that."""
     userid = typed.strip()
-    if userid.count("@") != 1 or len(userid) > LONGEST_NAME or not password:
+    if not password:
         return None
     end = time.monotonic() + BUDGET_SECONDS
-    known = set(RealmIdentity.objects.filter(userid=userid).values_list("cluster", flat=True))
-    theirs: list[Cluster] = []
-    others: list[Cluster] = []
-    for cluster in offered():
-        if cluster.pk in known:
-            theirs.append(cluster)
-        elif _may_have(cluster, userid.partition("@")[2]):
-            others.append(cluster)
+    theirs, others = _to_ask(userid)
     found = _ask(theirs, userid, password, end, wait_for_each=True) or _ask(others, userid, password, end)
     if found is None:
         return None
@@ -68,6 +61,26 @@ def sign_in(typed: str, password: str) -> User | None:
         return None
     _settle_role(user, cluster, str(answer["user"]), answer["groups"])
     return user
+
+
+def judges(typed: str) -> bool:
+    """Whether a cluster is asked whether a password is that of this name."""
+    return any(_to_ask(typed.strip()))
+
+
+def _to_ask(userid: str) -> tuple[list[Cluster], list[Cluster]]:
+    """The clusters where somebody of this name was here from, and others that may have one."""
+    if userid.count("@") != 1 or len(userid) > LONGEST_NAME:
+        return [], []
+    known = set(RealmIdentity.objects.filter(userid=userid).values_list("cluster", flat=True))
+    theirs: list[Cluster] = []
+    others: list[Cluster] = []
+    for cluster in offered():
+        if cluster.pk in known:
+            theirs.append(cluster)
+        elif _may_have(cluster, userid.partition("@")[2]):
+            others.append(cluster)
+    return theirs, others
 
 
 def _may_have(cluster: Cluster, realm: str) -> bool:

@@ -392,6 +392,18 @@ def test_what_a_silent_directory_could_not_judge_is_not_counted_as_wrong(configu
     assert as_person("alice")
 
 
+def test_the_record_says_that_the_directory_was_silent(configured, slapd):
+    configured(slapd)
+    make_user("local"), as_person("alice")
+    gone = as_person("bob")
+    User.objects.filter(pk=gone.pk).update(is_active=False)
+    slapd.stop()
+    for login, reason in [("alice", "directory_silent"), ("nobody-here", "directory_silent"), ("local", "wrong_password"), ("bob", "deactivated")]:
+        post(login, "wrong")
+        entry = AuditEntry.objects.filter(action="user.sign_in_failed").latest("pk")
+        assert (bool(entry.object_name), entry.data) == (login != "nobody-here", {"reason": reason})
+
+
 def test_while_it_is_down_nobody_signs_up_with_its_addresses(configured, slapd):
     configured(slapd)
     slapd.stop()

@@ -8,15 +8,17 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
+from accounts.directory.config import DirectoryConfig
 from accounts.models import AuditEntry, Identity, Role, RolePolicy, User
 from accounts.policies import needs_second_factor
-from accounts.services import links
+from accounts.services import directory, links
 from machines.models import Cluster, RealmIdentity
 from machines.providers.proxmox import client as client_module
 from machines.providers.proxmox.breakers import Breakers
 from machines.services import realms
 from tests.factories import PASSWORD, make_cluster, make_user
 from tests.proxmox.running import running_cluster
+from tests.slapd import black_hole
 
 pytestmark = pytest.mark.django_db
 SECRET = "ada's own"
@@ -269,6 +271,37 @@ def test_a_second_factor_is_told(cluster, pve):
 def test_whoever_was_deactivated_stays_out(cluster):
     User.objects.filter(pk=signed_in().pk).update(is_active=False)
     assert signed_in() is None
+
+
+@pytest.fixture
+def silent_directory(settings):
+    with black_hole() as hole:
+        settings.DIRECTORY = DirectoryConfig(uris=(hole,), user_bases=("ou=people,dc=uni,dc=test",), start_tls=False, timeout=0.2)
+        settings.AUTHENTICATION_BACKENDS = [directory.BACKEND, *settings.AUTHENTICATION_BACKENDS]
+        yield
+
+
+def failed() -> list[str]:
+    return [entry.data["reason"] for entry in AuditEntry.objects.filter(action="user.sign_in_failed")]
+
+
+@pytest.mark.parametrize("was_here", [True, False])
+def test_nobody_guesses_without_end_while_the_directory_does_not_answer(cluster, pve, silent_directory, was_here):
+    if was_here:
+        assert signed_in()
+    pve.control.reset_calls()
+    for _ in range(8):
+        last = sign_in(password="wrong")[1]
+    assert b"Too many wrong passwords" in last.content
+    assert tickets(pve) == 5
+    assert failed() == ["wrong_password" if was_here else "unknown_name"] * 5
+
+
+def test_an_address_that_no_cluster_judges_waits_for_the_directory(cluster, silent_directory):
+    for _ in range(8):
+        last = sign_in("somebody@uni.test", password="right")[1]
+    assert b"Too many" not in last.content
+    assert failed() == ["directory_silent"] * 8
 
 
 def test_failures_are_counted_and_passwords_appear_nowhere(cluster, caplog):
