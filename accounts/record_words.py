@@ -164,7 +164,7 @@ _OF_FAILURES = {
 
 # What the record can be narrowed to, and the beginnings of the actions that belong to it.
 GROUPS: dict[str, tuple[Promise | str, tuple[str, ...]]] = {
-    "people": (gettext_lazy("Accounts and signing in"), ("user.", "second_factor.", "session.", "token.", "ssh_key.", "identity.", "directory.")),
+    "people": (gettext_lazy("Accounts and signing in"), ("user.", "role.", "second_factor.", "session.", "token.", "ssh_key.", "identity.", "directory.")),
     "machines": (gettext_lazy("Machines"), ("machine.", "operation.", "request.")),
     "consoles": (gettext_lazy("Consoles and credentials"), ("console.", "machine.credentials", "machine.rdp_file")),
     "classes": (gettext_lazy("Classes"), ("class.", "invite.", "pool.")),

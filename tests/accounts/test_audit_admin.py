@@ -132,6 +132,11 @@ def test_it_is_searched_by_person_object_address_key_and_action(client, staff, a
     assert client.get(LIST, {"q": "a\0b"}).status_code == 200
 
 
+def test_every_action_is_in_one_of_the_groups():
+    beginnings = tuple(beginning for _label, beginnings in record_words.GROUPS.values() for beginning in beginnings)
+    assert [action for action in record_words._SENTENCES if not action.startswith(beginnings)] == []
+
+
 def test_it_is_narrowed(client, staff, anna):
     machine = make_machine()
     audit.record("machine.start", acting_user=anna, target=machine)
