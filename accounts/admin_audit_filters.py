@@ -30,7 +30,8 @@ _PAGES = {"machine": "machines:machine", "labclass": "classes:lab_class", "opera
 
 
 def search(term: str) -> Q:
-    """Whichever of these the term looks like: an address, a key, an action or the beginning of one; otherwise a name."""
+    """Whichever of these the term looks like: an address or a key; otherwise a name, or part of one. What looks like an
+    action, or the beginning of one, may be either: anna.maier is somebody's user name."""
     try:
         return Q(address=str(ip_address(term)))
     except ValueError:
@@ -39,10 +40,9 @@ def search(term: str) -> Q:
         return Q(object_id=str(UUID(term)))
     except ValueError:
         pass
-    if _ACTION.fullmatch(term):
-        return Q(action__startswith=term)
     people = User.objects.filter(Q(username__iexact=term) | Q(email__iexact=term) | Q(first_name__iexact=term) | Q(last_name__iexact=term))
-    return Q(actor_id__in=list(people.values_list("pk", flat=True)[:100])) | Q(actor_name__icontains=term) | Q(object_name__icontains=term)
+    named = Q(actor_id__in=list(people.values_list("pk", flat=True)[:100])) | Q(actor_name__icontains=term) | Q(object_name__icontains=term)
+    return named | Q(action__startswith=term) if _ACTION.fullmatch(term) else named
 
 
 def page_of(kind: str, number: str) -> str:

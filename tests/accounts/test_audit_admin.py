@@ -132,6 +132,13 @@ def test_it_is_searched_by_person_object_address_key_and_action(client, staff, a
     assert client.get(LIST, {"q": "a\0b"}).status_code == 200
 
 
+def test_a_name_that_looks_like_an_action_is_found(client, staff):
+    meier = make_user("jo.meier")
+    audit.record("machine.start", acting_user=meier, target=make_machine("web-07"))
+    audit.record("user.signed_in", acting_user=staff, target=staff)
+    assert listed(client, q="jo.meier") == listed(client, q="jo.m") == ["machine.start"]
+
+
 def test_every_action_is_in_one_of_the_groups():
     beginnings = tuple(beginning for _label, beginnings in record_words.GROUPS.values() for beginning in beginnings)
     assert [action for action in record_words._SENTENCES if not action.startswith(beginnings)] == []
