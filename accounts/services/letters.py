@@ -58,9 +58,9 @@ def welcome(users: Collection[User]) -> int:
     return len(PasswordLetter.objects.bulk_create(due))
 
 
-def notify(user: User, template: str, *, to: str = "") -> None:
+def notify(user: User, template: str, context: dict[str, Any] | None = None, *, to: str = "") -> None:
     """Have somebody told of what befell their account by a mail of accounts/mail, at `to` instead of their address where it is given."""
-    _post_notices([user], template, {"user": user}, to=to)
+    _post_notices([user], template, {"user": user} | (context or {}), to=to)
 
 
 def notify_staff(template: str, context: dict[str, Any], *, about: User) -> None:

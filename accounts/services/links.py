@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 from accounts import policies
 from accounts.models import Identity, User
 
-from . import audit, identities, roles
+from . import audit, identities, letters, roles
 from .refusal import Refusal
 
 
@@ -14,15 +14,17 @@ class LinkRefused(Refusal):
     """An account of another system is not connected, or not let go."""
 
 
-def link(user: User, source: str, uid: str, *, name: str) -> None:
-    """From now on this identity leads to `user`. Call it only for the person themselves, who showed that both are theirs.
+def link(user: User, source: str, uid: str, *, name: str, system: str) -> None:
+    """From now on this identity leads to `user`, who gets a mail about that in which its system is called `system`. Call
+    it only for the person themselves, who showed that both are theirs.
 
     Raises LinkRefused where it leads to somebody already.
     """
     with transaction.atomic():
         identity, made = Identity.objects.get_or_create(source=source, uid=uid, defaults={"user": user, "name": name[:255]})
         if made:
-            audit.record("identity.linked", acting_user=user, target=user, source=source, uid=uid, name=name[:255])
+            letters.notify(user, "account_connected", {"system": system, "name": identity.name})
+            audit.record("identity.linked", acting_user=user, target=user, source=source, uid=uid, name=identity.name)
     if identity.user_id != user.pk:
         raise LinkRefused(_("That account signs somebody else in here already. If that is you too, ask the people who run the portal."))
 

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from accounts.models import ApiToken, AuditEntry, Scope, User
 from accounts.policies import needs_second_factor
 
-from . import audit
+from . import audit, letters
 
 MOST = 20  # living ones of a person
 LONGEST_NAME = 60
@@ -83,7 +83,7 @@ def living(user: User) -> list[ApiToken]:
 
 
 def make(user: User, *, name: str, scopes: Iterable[Scope | str], expires_at: datetime | None) -> tuple[ApiToken, str]:
-    """A new token and its secret, which nobody can be shown again. Raises TokenRefused.
+    """A new token and its secret, which nobody can be shown again. Its person gets a mail about it. Raises TokenRefused.
 
     Names are given once among living tokens: a form that is sent twice makes one token.
     """
@@ -110,6 +110,7 @@ def make(user: User, *, name: str, scopes: Iterable[Scope | str], expires_at: da
         token = ApiToken.objects.create(
             user=user, name=name, digest=_digest(secret), scopes=[scope.value for scope in Scope if scope in wanted], expires_at=expires_at
         )
+        letters.notify(user, "token_made", {"token": token, "may": [Scope(scope).label for scope in token.scopes]})
         expires = expires_at.isoformat(timespec="seconds") if expires_at else ""
         audit.record("token.make", acting_user=user, target=token, scopes=token.scopes, expires=expires)
     return token, secret

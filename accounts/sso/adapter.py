@@ -59,10 +59,11 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  
         if is_reauthentication_required(request, app="allauth.socialaccount"):
             messages.error(request, _("It took too long. Connect the account again."))
         else:
+            account, system = sociallogin.account, str(sociallogin.provider)
             try:
-                links.link(person(request), source(sociallogin), sociallogin.account.uid, name=sociallogin.account.extra_data["name"])
+                links.link(person(request), source(sociallogin), account.uid, name=account.extra_data["name"], system=system)
                 person_of(sociallogin)
-                messages.success(request, _("You can now sign in with %(system)s.") % {"system": sociallogin.provider})
+                messages.success(request, _("You can now sign in with %(system)s.") % {"system": system})
             except links.LinkRefused as refused:
                 messages.error(request, refused.message)
         raise ImmediateHttpResponse(redirect("socialaccount_connections"))

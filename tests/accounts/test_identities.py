@@ -266,7 +266,7 @@ def root():
 def tell(user, source, role):
     """What one of two systems says of `user` when they come by it, or that they disconnect it."""
     if role != "disconnected":
-        links.link(user, source, f"{user.pk}", name="ada")
+        links.link(user, source, f"{user.pk}", name="ada", system=source)
         settle(source, f"{user.pk}", name="ada", role=role)
     elif identity := user.identities.filter(source=source).first():
         links.unlink(user, identity.pk, prefix=source)

@@ -47,6 +47,13 @@ def browser(user, agent=FIREFOX, address="192.0.2.1"):
     return client
 
 
+def test_who_fears_a_break_in_reads_of_every_way_in(ada, mailoutbox):
+    client = browser(ada)
+    client.post(reverse("account_change_password"), {"oldpassword": PASSWORD, "password1": "quite another one", "password2": "quite another one"})
+    for text in (mailoutbox[-1].body, client.get(reverse(PAGE)).text):
+        assert "change your password" in text and "revoke API tokens and disconnect accounts that you do not know" in text
+
+
 def is_in(client):
     return client.get(reverse(PAGE)).status_code == 200
 

@@ -12,8 +12,9 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.translation import override
 
-from accounts.models import ApiToken, AuditEntry, Role, RolePolicy, Scope
+from accounts.models import ApiToken, AuditEntry, Notice, Role, RolePolicy, Scope
 from accounts.services import audit, tokens
 from accounts.services.roles import set_role
 from tests.factories import PASSWORD, make_user
@@ -91,6 +92,18 @@ def test_a_name_is_given_once_among_living_tokens():
     second, _secret = make(user)
     with time_machine.travel(second.expires_at, tick=False):
         make(user)
+
+
+def test_its_person_reads_of_it_in_a_mail_in_their_language_without_the_secret():
+    user = make_user(language="de")
+    token, secret = make(user, Scope.POWER, name="laptop")
+    with pytest.raises(tokens.TokenRefused):
+        make(user, name="laptop")
+    told = Notice.objects.get()
+    assert (told.user, told.to) == (user, user.email)
+    assert "laptop" in told.body and secret[:10] not in told.subject + told.body
+    with override("de"):
+        assert str(Scope.POWER.label) in told.body and date_format(token.expires_at, "DATE_FORMAT") in told.body
 
 
 def test_a_person_has_so_many_tokens_and_no_more():

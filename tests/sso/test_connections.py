@@ -7,7 +7,7 @@ from allauth.account.internal.flows.login import AUTHENTICATION_METHODS_SESSION_
 from django.test import Client
 from django.urls import reverse
 
-from accounts.models import DIRECTORY, AuditEntry, Identity, Role, User
+from accounts.models import DIRECTORY, AuditEntry, Identity, Notice, Role, User
 from accounts.services import roles
 from tests.factories import PASSWORD, make_user
 from tests.sso.walk import LOGIN, at_provider, begin, is_signed_in, sign_in
@@ -49,6 +49,21 @@ def test_a_connected_account_leads_to_ones_own(oidc):
     ada.refresh_from_db()
     assert (User.objects.count(), ada.role, ada.username) == (1, Role.TEACHER, "ada")
     assert AuditEntry.objects.get(action="identity.linked").actor == ada
+
+
+def test_who_gets_another_way_in_reads_of_it_in_a_mail():
+    client, ada = signed_in()
+    connect(client)
+    connect(client)
+    told = Notice.objects.get()
+    assert (told.user, told.to) == (ada, "ada@uni.test") and "University Sign-on" in told.subject
+    assert "“grace” of University Sign-on" in told.body and "disconnect accounts" in told.body
+
+
+def test_no_mail_goes_out_where_nothing_was_connected():
+    sign_in(Client())
+    connect(signed_in()[0])
+    assert not Notice.objects.exists()
 
 
 def test_it_is_asked_who_one_is_before(oidc):

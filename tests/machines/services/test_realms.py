@@ -192,7 +192,7 @@ def test_no_second_password_outlives_the_account(cluster):
 
 def connected(user) -> Identity:
     """With an account of single sign-on, as from the page of connected accounts."""
-    links.link(user, "sso:university", "sub-1", name="ada")
+    links.link(user, "sso:university", "sub-1", name="ada", system="University")
     return user.identities.get()
 
 
