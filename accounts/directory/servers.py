@@ -5,13 +5,15 @@ a name nor, with GnuTLS, a handshake; so every server is asked in a thread of it
 """
 
 import logging
+import math
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as OutOfTime
+from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -23,9 +25,10 @@ from .types import Unreachable
 
 log = logging.getLogger(__name__)
 
-REST_SECONDS = 30.0  # for which a server that hung is asked last, and not for long
-RESTING_PATIENCE = 0.3
-AT_ONCE = 16  # servers asked at the same time; what hangs beyond its time goes on counting
+REST_SECONDS = 30.0  # for which a server that hung is asked last, and for long by one question at a time
+RESTING_PATIENCE = 0.3  # of the others meanwhile
+AWAKE_SECONDS = 5.0  # after an answer in which a server is no more than slow at another question
+AT_ONCE = 32  # servers asked at the same time; what hangs beyond its time goes on counting
 
 NOT_THERE = (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.UNAVAILABLE, ldap.BUSY, ldap.TIMELIMIT_EXCEEDED)
 
@@ -39,6 +42,14 @@ class _Crowded(Exception):
     """Too many questions wait for answers already."""
 
 
+class _Silent(Exception):
+    """The server did not answer in time. `seconds`: how long it had."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer within {seconds:.1f} s")
+        self.seconds = seconds
+
+
 class _Plain(Exception):
     """The server speaks in clear alone."""
 
@@ -50,6 +61,8 @@ class Servers:
         self._config = config
         self._slots = threading.BoundedSemaphore(AT_ONCE)
         self._hung_at: dict[str, float] = {}
+        self._answered_at: dict[str, float] = {}
+        self._tried = {uri: threading.Lock() for uri in config.uris}
 
     def ask(self, question: Callable[[SimpleLDAPObject], Answer]) -> Answer:
         """What the first server says that answers. `question` gets a connection on which nobody is bound yet; what it
@@ -58,40 +71,64 @@ class Servers:
         uris = sorted(self._config.uris, key=self._rests)
         problems = []
         for number, uri in enumerate(uris):
-            left, rests = end - time.monotonic(), self._rests(uri)
-            patience = max(0.0, min(RESTING_PATIENCE, left) if rests else left / (len(uris) - number))
             try:
-                answer = self._ask_one(uri, question, patience)
+                with self._to_be_tried(uri) as tried:
+                    until, servers = (end, len(uris) - number) if tried else (min(end, time.monotonic() + RESTING_PATIENCE), 1)
+                    answer = self._ask_one(uri, question, until, servers)
             except _Crowded:
                 problems.append(f"{uri}: not asked, as {AT_ONCE} questions wait for answers")
-            except (OutOfTime, ldap.TIMEOUT):
-                if not rests:  # else it would rest for ever, where it is slow and many ask
-                    self._hung_at[uri] = time.monotonic()
-                problems.append(f"{uri}: no answer within {patience:.1f} s")
+            except _Silent as error:
+                if tried:
+                    self._note_silence(uri, error.seconds)
+                problems.append(f"{uri}: {error}")
             except NOT_THERE as error:
                 problems.append(f"{uri}: {described(error)}")
             except (_Plain, OSError, ssl.SSLError) as error:
                 problems.append(f"{uri}: {error}")
             else:
+                self._answered_at[uri] = time.monotonic()
                 self._hung_at.pop(uri, None)
                 return answer
         log.warning("the directory does not answer: %s", "; ".join(problems))
         raise Unreachable("The directory does not answer at the moment.", "; ".join(problems))
 
-    def _rests(self, uri: str) -> bool:
-        hung_at = self._hung_at.get(uri)
-        return hung_at is not None and time.monotonic() - hung_at < REST_SECONDS
+    @contextmanager
+    def _to_be_tried(self, uri: str) -> Iterator[bool]:
+        """Whether to wait for this server as long as for any. For one that rests, one question at a time does: it finds
+        the server awake, though slow, and holds nobody else up where it is not."""
+        if not self._rests(uri):
+            yield True
+            return
+        tried = self._tried[uri].acquire(blocking=False)
+        try:
+            yield tried
+        finally:
+            if tried:
+                self._tried[uri].release()
 
-    def _ask_one(self, uri: str, question: Callable[[SimpleLDAPObject], Answer], patience: float) -> Answer:
-        """Raises _Crowded, OutOfTime, and whatever connecting and the question raise."""
-        end = time.monotonic() + patience
-        if not self._slots.acquire(timeout=patience):
+    def _rests(self, uri: str) -> bool:
+        return time.monotonic() - self._hung_at.get(uri, -math.inf) < REST_SECONDS
+
+    def _note_silence(self, uri: str, seconds: float) -> None:
+        """The server rests, unless it answers others, or had less than half its time, as it is where many wait for
+        their turn: neither is a server that hangs."""
+        now = time.monotonic()
+        fair = self._config.timeout / len(self._config.uris) / 2
+        if seconds >= fair and now - self._answered_at.get(uri, -math.inf) >= AWAKE_SECONDS:
+            self._hung_at[uri] = now
+
+    def _ask_one(self, uri: str, question: Callable[[SimpleLDAPObject], Answer], end: float, servers: int) -> Answer:
+        """Wait for a turn, and then for the server, with an equal part of what is left for each of so many. Raises
+        _Crowded, _Silent, and whatever connecting and the question raise."""
+        if not self._slots.acquire(timeout=max(0.0, end - time.monotonic())):
             raise _Crowded
+        began = time.monotonic()
+        patience = max(0.0, end - began) / servers
         future: Future[Answer] = Future()
 
         def answer() -> None:
             try:
-                future.set_result(self._talk(uri, question, max(0.05, end - time.monotonic())))
+                future.set_result(self._talk(uri, question, max(0.05, began + patience - time.monotonic())))
             except BaseException as error:
                 future.set_exception(error)
             finally:
@@ -99,7 +136,10 @@ class Servers:
 
         # A daemon: one that hangs does not keep the process from ending.
         threading.Thread(target=answer, name="directory", daemon=True).start()
-        return future.result(max(0.0, end - time.monotonic()))
+        try:
+            return future.result(max(0.0, began + patience - time.monotonic()))
+        except (OutOfTime, ldap.TIMEOUT):
+            raise _Silent(patience) from None
 
     def _talk(self, uri: str, question: Callable[[SimpleLDAPObject], Answer], seconds: float) -> Answer:
         secure = urlsplit(uri).scheme == "ldaps"

@@ -4,6 +4,7 @@ import threading
 import time
 from contextlib import suppress
 
+import ldap
 import pytest
 
 from accounts.directory import servers
@@ -77,19 +78,91 @@ def test_a_server_that_freezes_and_comes_back(slapd):
     assert sign_in(directory).name == "alice"
 
 
-def test_a_slow_server_does_not_rest_for_ever(slapd, monkeypatch):
-    """Those who ask while it rests do not make it rest longer."""
-    monkeypatch.setattr(servers, "REST_SECONDS", 1.0)
-    asked = servers.Servers(config_for(slapd, timeout=0.8))
-    slapd.freeze()
+def slowly(answer="yes", *, after):
+    """A question that takes the server so many seconds."""
+
+    def question(connection):
+        connection.whoami_s()
+        threading.Event().wait(after)
+        return answer
+
+    return question
+
+
+def all_at_once(number, ask):
+    people = [threading.Thread(target=ask) for _ in range(number)]
+    for person in people:
+        person.start()
+    for person in people:
+        person.join()
+
+
+def test_a_slow_server_that_is_the_only_one_is_asked_as_long_as_before(still_slapd):
+    asked = servers.Servers(config_for(still_slapd, timeout=1.0))
     with pytest.raises(Unreachable):
-        asked.ask(lambda connection: connection.whoami_s())
-    slapd.thaw()
-    answers, deadline = [], time.monotonic() + 10
-    while not answers and time.monotonic() < deadline:
+        asked.ask(slowly(after=1.2))
+    assert asked.ask(slowly(after=RESTING_PATIENCE + 0.2)) == "yes"
+
+
+def test_a_server_that_answers_others_does_not_hang(still_slapd):
+    with black_hole() as other:
+        asked = servers.Servers(config_for(still_slapd, still_slapd.uri, other, timeout=1.0))
+        asked.ask(slowly(after=0))
+        with pytest.raises(Unreachable):
+            asked.ask(slowly(after=0.7))
+        assert asked.ask(slowly(after=RESTING_PATIENCE + 0.05)) == "yes" and not asked._rests(still_slapd.uri)
+
+
+def test_a_full_lecture_hall_does_not_put_a_slow_server_out(still_slapd, monkeypatch):
+    """Some wait in vain for their turn; the next one on their own is answered, and so is every one after that."""
+    monkeypatch.setattr(servers, "AT_ONCE", 2)
+    asked = servers.Servers(config_for(still_slapd, timeout=1.0))
+    said = []
+
+    def ask():
+        try:
+            said.append(asked.ask(slowly(after=0.4)))
+        except Unreachable:
+            said.append("no")
+
+    all_at_once(12, ask)
+    assert {"yes", "no"} == set(said)
+    assert not asked._rests(still_slapd.uri)
+    said.clear()
+    all_at_once(2, ask)
+    assert said == ["yes"] * 2
+
+
+def test_who_had_to_wait_for_their_turn_does_not_say_that_a_server_hangs(still_slapd, monkeypatch):
+    monkeypatch.setattr(servers, "AT_ONCE", 1)
+    asked = servers.Servers(config_for(still_slapd, timeout=1.0))
+    busy = threading.Event()
+
+    def breaks_off(connection):
+        busy.set()
+        threading.Event().wait(0.8)
+        raise ldap.SERVER_DOWN
+
+    def first():
         with suppress(Unreachable):
-            answers.append(asked.ask(lambda connection: threading.Event().wait(RESTING_PATIENCE + 0.1)))
-    assert answers
+            asked.ask(breaks_off)
+
+    before = threading.Thread(target=first)
+    before.start()
+    assert busy.wait(5)
+    with pytest.raises(Unreachable, match="does not answer"):
+        asked.ask(slowly(after=0.6))
+    before.join()
+    assert not asked._rests(still_slapd.uri)
+
+
+def test_where_the_only_server_hangs_one_waits_and_the_others_go_on(still_slapd):
+    with black_hole() as hole:
+        directory = Directory(config_for(still_slapd, hole, timeout=2.0))
+        unreachable(directory)
+        took = []
+        all_at_once(10, lambda: took.append(seconds(lambda: unreachable(directory))))
+        assert sorted(took)[8] < RESTING_PATIENCE + 1.0 and 1.5 < max(took) < LONGEST
 
 
 def test_a_server_that_goes_in_the_middle_of_a_sign_in(slapd):
@@ -110,11 +183,7 @@ def test_a_server_that_goes_in_the_middle_of_a_sign_in(slapd):
 def test_a_lecture_hall_signs_in_at_once(still_slapd):
     directory = Directory(config_for(still_slapd))
     names = []
-    people = [threading.Thread(target=lambda: names.append(sign_in(directory).name)) for _ in range(60)]
-    for person in people:
-        person.start()
-    for person in people:
-        person.join()
+    all_at_once(60, lambda: names.append(sign_in(directory).name))
     assert names == ["alice"] * 60
 
 
@@ -122,11 +191,7 @@ def test_when_everything_hangs_nobody_waits_longer(still_slapd):
     with black_hole() as hole:
         directory = Directory(config_for(still_slapd, hole, timeout=1.0))
         took = []
-        people = [threading.Thread(target=lambda: took.append(seconds(lambda: unreachable(directory)))) for _ in range(40)]
-        for person in people:
-            person.start()
-        for person in people:
-            person.join()
+        all_at_once(40, lambda: took.append(seconds(lambda: unreachable(directory))))
     assert len(took) == 40 and max(took) < LONGEST
 
 
