@@ -224,11 +224,11 @@ def test_the_directory_is_asked_while_nothing_is_locked(admin, ada, monkeypatch)
 def test_who_changes_a_role_locks_staff_before_the_person(admin, ada, monkeypatch):
     """In the order of all others who lock both, or two at once would wait for each other."""
     locked = []
-    hold_staff, hold = roles.hold_staff, people._hold
+    hold_staff, hold = roles.hold_staff, User.hold
     monkeypatch.setattr(roles, "hold_staff", lambda: locked.append("staff") or hold_staff())
-    monkeypatch.setattr(people, "_hold", lambda user: locked.append("person") or hold(user))
+    monkeypatch.setattr(User, "hold", lambda user: locked.append("person") or hold(user))
     change(admin, ada, role="teacher", first_name="Augusta")
-    assert locked == ["staff", "person"] and again(ada).role == Role.TEACHER
+    assert locked == ["staff", "person", "person"] and again(ada).role == Role.TEACHER
 
 
 def test_what_another_system_says_is_not_changed_here(admin, ada):
