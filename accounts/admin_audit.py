@@ -62,7 +62,7 @@ class AuditEntryAdmin(ReadOnly):
         return ("-id",)
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
-        term = search_term.replace("\0", "").strip()
+        term = search_term.strip()
         return (queryset.filter(filters.search(term)) if term else queryset), False
 
     # -- an entry -----------------------------------------------------------------------------------

@@ -181,7 +181,7 @@ class OfObject(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         kind, colon, number = request.GET.get(self.parameter_name, "").partition(":")
-        if not colon or "\0" in kind + number:
+        if not colon:
             return []
         entry = AuditEntry.objects.filter(object_type=kind, object_id=number).first()
         return [(f"{kind}:{number}", entry.object_name if entry else number)]

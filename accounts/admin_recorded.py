@@ -13,6 +13,8 @@ from django.http import HttpRequest
 from accounts.http import person
 from accounts.services import audit
 
+from .admin_queries import OrdinaryLookups, without_nul
+
 # Of fields of these kinds the record tells the value before and after, of all others only that they changed.
 _PLAIN = (models.BooleanField, models.IntegerField, models.FloatField, models.DateField)
 
@@ -76,7 +78,10 @@ def _plain(value: Any) -> Any:
 
 class RecordingSite(admin.AdminSite):
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
-        """With `Recorded` around it, wherever it comes from."""
+        """With `Recorded` and `OrdinaryLookups` around it, wherever it comes from."""
         admin_class = admin_class or admin.ModelAdmin
-        admin_class = type(admin_class.__name__, (Recorded, admin_class), {"__module__": admin_class.__module__})
+        admin_class = type(admin_class.__name__, (Recorded, OrdinaryLookups, admin_class), {"__module__": admin_class.__module__})
         super().register(model_or_iterable, admin_class, **options)
+
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
+        return super().admin_view(without_nul(view), cacheable)

@@ -110,6 +110,11 @@ def test_filters(admin, sam, ada):
     assert found(source="nonsense") == {sam, ada, grace}
 
 
+@pytest.mark.parametrize("query", ["role__exact=%00", "foo=%00", "email__regex=(", "email__iregex=a", "identities__name__regex=a"])
+def test_what_a_database_refuses_narrows_no_list(admin, query):
+    assert admin.get(f"{LIST}?{query}").status_code == 400
+
+
 def test_the_list_costs_the_same_however_many(admin):
     def people_with_all(count):
         for _ in range(count):
