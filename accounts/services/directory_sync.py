@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
@@ -21,7 +22,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.directory.config import DirectoryConfig
-from accounts.directory.types import Entry, Misconfigured, Unreachable
+from accounts.directory.types import DirectoryError, Entry, Unreachable
 from accounts.models import DIRECTORY, DirectorySync, Identity, Role
 
 from . import audit, directory, identities, people, roles
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_ONCE = 50  # identities read from the database at a time; the lease is renewed as often
-LEASE = timedelta(minutes=5)  # outlives as many look-ups in a directory that hangs at each
+LEASE = timedelta(minutes=5)  # outlives twice as many look-ups in a directory that hangs at each
+SILENT = 3  # people in a row of whom it says nothing, asked twice: it is down
 AGAIN = timedelta(hours=1)  # after a sync that the directory broke off
 KEPT = timedelta(days=400)
 # So many may be deactivated or lose something by one sync, or this part of all if that is more; so many may be unclear.
@@ -53,18 +55,20 @@ class Found(StrEnum):
     PRESENT = "present"
     GONE = "gone"  # nobody has this id, or whoever has it may not sign in here
     DISABLED = "disabled"
-    UNKNOWN = "unknown"  # something about it cannot be read
+    UNKNOWN = "unknown"  # something about it cannot be read, or cannot be written here
 
 
 @dataclass
 class Report:
-    """`closed`: user names of those who are deactivated, or would be; `lowered`: of those who lose a role or their last group."""
+    """`closed`: user names of those who are deactivated, or would be; `lowered`: of those who lose a role or their last
+    group; `silent`: how many in a row the directory last said nothing of."""
 
     outcome: Outcome = Outcome.OK
     found: Counter[Found] = field(default_factory=Counter)
     closed: list[str] = field(default_factory=list)
     lowered: list[str] = field(default_factory=list)
     problem: str = ""
+    silent: int = 0
 
 
 @dataclass
@@ -93,7 +97,10 @@ def sync(*, dry_run: bool = False, however_many: bool = False, goes_on: Callable
                 report.outcome = Outcome.TAKEN_OVER
                 return report
             for identity in page:
-                _look_and_settle(identity, client, report, tally, dry_run=dry_run)
+                found = Found.UNKNOWN
+                with _one_of_many(identity, report):
+                    found = _look_and_settle(identity, client, report, tally, dry_run=dry_run)
+                report.found[found] += 1
             _stop_if_unclear(report, FEW)
         _stop_if_unclear(report, 0 if not report.found[Found.PRESENT] else FEW)
         report.closed, report.lowered = list(tally.leaving.values()), list(tally.losing.values())
@@ -101,10 +108,10 @@ def sync(*, dry_run: bool = False, however_many: bool = False, goes_on: Callable
             report.outcome, report.problem = Outcome.REFUSED, why
             log.error("the directory is not believed, nobody is deactivated and nobody loses anything: %s", why)
         elif not dry_run:
-            if not _lower(list(tally.losing), client, goes_on):
+            if not _lower(list(tally.losing), client, report, goes_on):
                 report.outcome = Outcome.TAKEN_OVER
                 return report
-            report.closed = [name for pk, name in tally.leaving.items() if _close(pk)]
+            report.closed = [name for pk, name in tally.leaving.items() if _closed(pk, name, report)]
     except Unreachable as error:
         report.outcome, report.problem = Outcome.UNREACHABLE, error.detail or error.message
         log.error("the directory was not synchronised: %s", report.problem)
@@ -118,10 +125,22 @@ def sync(*, dry_run: bool = False, however_many: bool = False, goes_on: Callable
     return report
 
 
-def _look_and_settle(identity: Identity, client: "Directory", report: Report, tally: _Tally, *, dry_run: bool) -> None:
+@contextmanager
+def _one_of_many(who: object, report: Report) -> Iterator[None]:
+    """What goes wrong with one person, a deadlock, or an entry that nobody foresaw, keeps nobody else from being looked
+    at. Lets Unreachable through."""
+    try:
+        yield
+    except Unreachable:
+        raise
+    except Exception as error:
+        report.problem = f"{who}: {type(error).__name__}"
+        log.exception("%s stays as they are in the portal", who)
+
+
+def _look_and_settle(identity: Identity, client: "Directory", report: Report, tally: _Tally, *, dry_run: bool) -> Found:
     """Raises Unreachable."""
     found, entry = _look(identity, client, report)
-    report.found[found] += 1
     tally.active += identity.user.is_active
     had = _has(identity)
     tally.had.update(had)
@@ -134,11 +153,12 @@ def _look_and_settle(identity: Identity, client: "Directory", report: Report, ta
         elif not dry_run:
             identities.settle_entry(entry, client.config, at_sign_in=False)
     elif found in (Found.GONE, Found.DISABLED):
+        if not dry_run:
+            _note_missing(identity, found)
         if _is_to_be_closed(identity, found):
             tally.leaving[identity.pk] = identity.user.get_username()
             tally.lost.update(what for what in had if what != GROUPS)  # leaving takes people out of their groups every term
-        if not dry_run:
-            _note_missing(identity, found)
+    return found
 
 
 def _has(identity: Identity) -> list[str]:
@@ -163,16 +183,17 @@ def _note_missing(identity: Identity, found: Found) -> None:
             audit.record("identity.missing", acting_user=None, target=identity.user, source=identity.source, name=identity.name, found=found)
 
 
-def _lower(pks: list[int], client: "Directory", goes_on: Callable[[], bool]) -> bool:
+def _lower(pks: list[int], client: "Directory", report: Report, goes_on: Callable[[], bool]) -> bool:
     """Settle those who lose something, as the directory has them at this moment. False where another process goes on.
     Raises Unreachable."""
     for start in range(0, len(pks), AT_ONCE):
         if not goes_on():
             return False
         for identity in Identity.objects.filter(pk__in=pks[start : start + AT_ONCE]).select_related("user").order_by("pk"):
-            found, entry = _look(identity, client, Report())
-            if entry is not None and found is Found.PRESENT:
-                identities.settle_entry(entry, client.config, at_sign_in=False)
+            with _one_of_many(identity, report):
+                found, entry = _look(identity, client, report)
+                if entry is not None and found is Found.PRESENT:
+                    identities.settle_entry(entry, client.config, at_sign_in=False)
     return True
 
 
@@ -220,17 +241,24 @@ def _pages() -> Iterator[list[Identity]]:
 
 
 def _look(identity: Identity, client: "Directory", report: Report) -> tuple[Found, Entry | None]:
-    """What is unclear is said in the report. Raises Unreachable."""
-    entry, found = None, Found.GONE
+    """What is unclear is said in the report. One of whom nothing is said in time, twice, is unclear as well: an entry
+    that always takes too long must not end every sync. Raises Unreachable where that happens to several in a row."""
     try:
-        entry = client.by_uid(identity.uid)
-    except Misconfigured as error:
-        report.problem, found = error.detail or error.message, Found.UNKNOWN
+        try:
+            entry = client.by_uid(identity.uid)
+        except Unreachable:
+            entry = client.by_uid(identity.uid)
+    except DirectoryError as error:
+        report.problem = error.detail or error.message
+        report.silent = report.silent + 1 if isinstance(error, Unreachable) else 0
+        if report.silent == SILENT:
+            raise
         log.warning("the directory does not tell of %s: %s", identity, report.problem)
-    else:
-        if entry is not None:
-            found = Found.DISABLED if entry.disabled else Found.PRESENT if client.config.admits(entry) else Found.GONE
-    return found, entry
+        return Found.UNKNOWN, None
+    report.silent = 0
+    if entry is None:
+        return Found.GONE, None
+    return Found.DISABLED if entry.disabled else Found.PRESENT if client.config.admits(entry) else Found.GONE, entry
 
 
 def _stop_if_unclear(report: Report, few: int) -> None:
@@ -270,6 +298,12 @@ def _is_to_be_closed(identity: Identity, found: Found) -> bool:
         log.warning("%s has left the directory, and stays as a superuser", user.get_username())
         return False
     return found is Found.DISABLED or identity.missing_since is not None
+
+
+def _closed(pk: int, name: str, report: Report) -> bool:
+    with _one_of_many(name, report):
+        return _close(pk)
+    return False
 
 
 def _close(pk: int) -> bool:

@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.conf import settings as portal
+from django.db import OperationalError
 from django.test import Client
 
 from accounts.directory.client import Directory
 from accounts.directory.config import Groups
+from accounts.directory.types import Unreachable
 from accounts.models import DIRECTORY, AuditEntry, DirectorySync, Identity, Role, User
 from accounts.services import directory_sync, identities, people
 from accounts.services.directory_sync import Found, Outcome, sync
@@ -357,7 +359,98 @@ def test_a_directory_that_goes_down_on_the_way_puts_nobody_out(twelve, monkeypat
         return by_uid(self, uid)
 
     monkeypatch.setattr(Directory, "by_uid", then_down)
-    assert sync(however_many=True).outcome == Outcome.UNREACHABLE and active() == 12 and len(looks) == 6
+    assert sync(however_many=True).outcome == Outcome.UNREACHABLE and active() == 12
+    assert looks[5:] == [uid for uid in looks[5:11:2] for _twice in range(2)], "three are asked for in vain, and nobody after them"
+
+
+@pytest.fixture
+def silent_about(monkeypatch):
+    """Who is looked up in vain, as these ids take too long; every look is in the list."""
+
+    def silence(*silent):
+        looks = []
+        by_uid = Directory.by_uid
+
+        def look(self, uid):
+            looks.append(uid)
+            if uid in silent:
+                raise Unreachable("The directory does not answer at the moment.", "no answer within 2.5 s")
+            return by_uid(self, uid)
+
+        monkeypatch.setattr(Directory, "by_uid", look)
+        return looks
+
+    return silence
+
+
+def test_an_entry_that_always_takes_too_long_does_not_end_the_sync(directory, silent_about):
+    bob, carol, erik, dora = came("bob"), came("carol"), came("erik"), came("dora")
+    directory.delete(directory.dns["bob"])
+    directory.change(directory.dns["dora"], nsAccountLock="TRUE", sn="Maurer")
+    directory.change(directory.dns["erik"], sn="Maurer")
+    looks = silent_about(carol.identities.get().uid)
+    report = sync()
+    assert (report.outcome, report.found) == (Outcome.OK, {Found.GONE: 1, Found.UNKNOWN: 1, Found.PRESENT: 1, Found.DISABLED: 1})
+    assert now(erik).last_name == "Maurer" and report.closed == ["dora"]
+    assert sync().closed == ["bob"] and not now(bob).is_active and now(carol).is_active and not now(dora).is_active
+    assert looks.count(carol.identities.get().uid) == 4 and looks.count(erik.identities.get().uid) == 2, "twice a night where nothing is said"
+
+
+def test_a_look_that_is_answered_the_second_time_is_as_good(directory, monkeypatch):
+    came("bob")
+    by_uid, looks = Directory.by_uid, []
+
+    def late(self, uid):
+        looks.append(uid)
+        if len(looks) == 1:
+            raise Unreachable("The directory does not answer at the moment.")
+        return by_uid(self, uid)
+
+    monkeypatch.setattr(Directory, "by_uid", late)
+    report = sync()
+    assert (report.outcome, report.found, report.problem) == (Outcome.OK, {Found.PRESENT: 1}, "")
+
+
+def test_silence_about_many_who_do_not_stand_together_is_not_believed(twelve, silent_about):
+    sync()
+    more = [identities.settle(DIRECTORY, f"{NOBODY[:-2]}{number}", name=f"m{number}", role=None).identities.get().uid for number in range(20, 50)]
+    silent_about(*more[::3], *more[1::3])
+    assert sync(however_many=True).outcome == Outcome.UNREACHABLE and active() == 42
+
+
+def test_what_cannot_be_written_of_one_person_keeps_nobody_else_from_it(directory, monkeypatch):
+    bob, carol = came("bob"), came("carol")
+    for name in ("bob", "carol"):
+        directory.change(directory.dns[name], sn="Maurer")
+    settle_entry = identities.settle_entry
+
+    def deadlocks(entry, config, **more):
+        if entry.name == "bob":
+            raise OperationalError("deadlock detected")
+        return settle_entry(entry, config, **more)
+
+    monkeypatch.setattr(identities, "settle_entry", deadlocks)
+    report = sync()
+    assert (report.outcome, report.found) == (Outcome.OK, {Found.UNKNOWN: 1, Found.PRESENT: 1})
+    assert (now(bob).last_name, now(carol).last_name) == ("Müller", "Maurer") and report.problem == "directory: bob: OperationalError"
+
+
+def test_who_cannot_be_deactivated_keeps_nobody_else_in(directory, monkeypatch):
+    bob, carol = came("bob"), came("carol")
+    make_user(role=Role.STAFF)
+    for name in ("bob", "carol"):
+        directory.change(directory.dns[name], nsAccountLock="TRUE")
+    close = people.close
+
+    def deadlocks(user, **more):
+        if user == bob:
+            raise OperationalError("deadlock detected")
+        close(user, **more)
+
+    monkeypatch.setattr(people, "close", deadlocks)
+    assert sync().closed == ["carol"] and now(bob).is_active and not now(carol).is_active
+    monkeypatch.undo()
+    assert bob.identities.get().closed_at is None
 
 
 def test_a_directory_that_does_not_let_the_portal_read_puts_nobody_out(directory, settings):
