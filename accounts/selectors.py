@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 
 from .directory.names import in_one_case
-from .models import DIRECTORY, AuditEntry, Identity, Role, User
+from .models import DIRECTORY, AuditEntry, Identity, IdentityName, Role, User
 
 _AT_ONCE = 500  # names or addresses in one query
 _MOST_STAFF = 50
@@ -42,19 +42,25 @@ def account_here(login: str) -> User | None:
 
 
 def meant_by(login: str) -> User | None:
-    """Who is meant by what was typed: somebody of that name or address here, or of that name in a system outside."""
+    """Who is meant by what was typed: somebody of that name or address here, or of that name in a system outside. Of
+    another name there only who has it alone."""
     if user := account_here(login):
         return user
     identity = Identity.objects.filter(name__iexact=login.strip()).select_related("user").order_by("pk").first()
-    return identity.user if identity else None
+    if identity is not None:
+        return identity.user
+    others = Identity.objects.filter(names__name=in_one_case(login.strip())).select_related("user")[:2]
+    return others[0].user if len(others) == 1 else None
 
 
 def tried_by(login: str) -> list[User]:
     """Everybody known here on whom a password is tried that is typed with this: the account of that name or address here,
-    and those that the directory has of that name. It may have somebody who was never here."""
+    and those that the directory has of that name, or of that name beside their own. It may have somebody who was never here."""
     here = account_here(login)
-    spellings = Q(name__iexact=login.strip()) | Q(name__iexact=in_one_case(login.strip()))  # databases lower other letters than Python
-    theirs = Identity.objects.filter(spellings, source=DIRECTORY).select_related("user").order_by("pk")
+    name = in_one_case(login.strip())
+    spellings = Q(name__iexact=login.strip()) | Q(name__iexact=name)  # databases lower other letters than Python
+    named = IdentityName.objects.filter(name=name).values("identity")
+    theirs = Identity.objects.filter(spellings | Q(pk__in=named), source=DIRECTORY).select_related("user").order_by("pk")
     return list(dict.fromkeys([*([here] if here else []), *(identity.user for identity in theirs)]))
 
 

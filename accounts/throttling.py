@@ -33,11 +33,11 @@ _PEOPLE = 8  # that one browser knows, the last of them
 
 
 class TooOften(Exception):
-    """`by_network`: not this account alone was tried too often."""
+    """`by_network`: not this account alone was tried too often, but all together from this network."""
 
-    def __init__(self, *, by_network: bool) -> None:
+    def __init__(self, network: str, *, by_network: bool) -> None:
         super().__init__("tried too often")
-        self.by_network = by_network
+        self.network, self.by_network = network, by_network
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ def begin(request: HttpRequest, login: str) -> Attempt:
         usage = ratelimit.consume(request, app=_APP, action=action, key=key)
         if usage is None:
             attempt.take_back()
-            raise TooOften(by_network=action == "login_failed_network")
+            raise TooOften(ratelimit.get_ip(request), by_network=action == "login_failed_network")
         attempt.counted.append(usage)
     return attempt
 
@@ -70,7 +70,8 @@ def forgive(request: HttpRequest, login: str) -> None:
     if user is None:
         return
     network, browser = ratelimit.get_ip(request), _browser(request)
-    names = [user.get_username(), login, *user.identities.values_list("name", flat=True)]
+    theirs = [name for column in ("name", "names__name") for name in user.identities.values_list(column, flat=True) if name]
+    names = dict.fromkeys([user.get_username(), login, *theirs])
     for key in (_person(user), *map(_name, names)):
         ratelimit.clear(request, app=_APP, action="login_failed", key=f"{key} {network}")
     if user.pk in browser.get("people", []):

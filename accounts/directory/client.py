@@ -225,11 +225,20 @@ class Directory:
             dn=person.dn,
             name=name,
             email=person.text(names.email).lower(),
+            logins=self._logins(person),
             first_name=person.text(names.first_name),
             last_name=person.text(names.last_name),
             groups=groups_of(connection, self.config.groups, person, name),
             disabled=self._is_disabled(connection, person),
         )
+
+    def _logins(self, person: Found) -> tuple[str, ...]:
+        found = [value.strip() for attribute in self.config.attributes.logins for value in sorted(person.texts(attribute))]
+        before, place, after = map(in_one_case, self.config.direct_bind.partition(PLACE))
+        if place and "=" not in self.config.direct_bind:
+            principals = [in_one_case(value) for value in person.texts(_PRINCIPAL_NAME)]
+            found += [name.removeprefix(before).removesuffix(after) for name in principals if name.startswith(before) and name.endswith(after)]
+        return tuple(dict.fromkeys(name for name in found if _can_be_name(name)))
 
     def _is_disabled(self, connection: SimpleLDAPObject, person: Found) -> bool:
         control = person.text(_USER_ACCOUNT_CONTROL)

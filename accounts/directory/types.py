@@ -8,14 +8,16 @@ class Entry:
     """One person of the directory.
 
     `uid` is the directory's own stable id as text (entryUUID, objectGUID, or what the settings name); it outlives a
-    change of name and of place. `groups` are the normalised DNs of all groups, those that hold a group of theirs
-    among them. `disabled`: the directory says that this account may not sign in.
+    change of name and of place. `logins` are all names that this person may type. `groups` are the normalised DNs of
+    all groups, those that hold a group of theirs among them. `disabled`: the directory says that this account may not
+    sign in.
     """
 
     uid: str
     dn: str
     name: str
     email: str = ""
+    logins: tuple[str, ...] = ()
     first_name: str = ""
     last_name: str = ""
     groups: frozenset[str] = frozenset()

@@ -1,5 +1,5 @@
 from .audit import AuditEntry
-from .identities import DIRECTORY, DirectorySync, Identity
+from .identities import DIRECTORY, DirectorySync, Identity, IdentityName
 from .keys import ApiToken, Scope, SshKey
 from .letters import Letter, Notice, PasswordLetter, WrittenLetter
 from .person import People, Role, RolePolicy, User
@@ -10,6 +10,7 @@ __all__ = [
     "AuditEntry",
     "DirectorySync",
     "Identity",
+    "IdentityName",
     "Letter",
     "Notice",
     "PasswordLetter",

@@ -35,6 +35,22 @@ class Identity(models.Model):
         return f"{self.source}: {self.name or self.uid}"
 
 
+class IdentityName(models.Model):
+    """One of the names that an identity of the directory can be signed in as, case folded: wrong passwords count for whom
+    they are tried on, whichever name is typed."""
+
+    identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="names", verbose_name=_("identity"))
+    name = models.CharField(_("name there"), max_length=255)
+
+    class Meta:
+        verbose_name = _("name of an identity")
+        verbose_name_plural = _("names of identities")
+        constraints = [models.UniqueConstraint(fields=["name", "identity"], name="identity_name_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class DirectorySync(models.Model):
     """One night's look at everybody of the directory, by the process that holds the lease."""
 

@@ -28,7 +28,9 @@ class Section(NamedTuple):
 
 
 def _identities(user: User) -> Iterable[Line]:
-    return user.identities.values("source", "uid", "name", "dn", "groups", "role_given", "seen_at")
+    fields = ("source", "uid", "name", "dn", "groups", "role_given", "seen_at")
+    for identity in user.identities.prefetch_related("names"):
+        yield {field: getattr(identity, field) for field in fields} | {"names": [str(name) for name in identity.names.all()]}
 
 
 def _tokens(user: User) -> Iterable[Line]:

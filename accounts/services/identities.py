@@ -17,8 +17,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.directory.config import DirectoryConfig
+from accounts.directory.names import in_one_case
 from accounts.directory.types import Entry
-from accounts.models import DIRECTORY, Identity, Role, User
+from accounts.models import DIRECTORY, Identity, IdentityName, Role, User
 from accounts.signals import groups_read
 
 from . import audit, roles
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 _NAMES_TRIED = 50
 _LONGEST, _LONGEST_ADDRESS = 150, 254  # of a user name, a first and a last name; of an e-mail address
 _LONGEST_UID = 255  # and of a name in the other system
+_NAMES_KEPT = 10  # of those that one identity can be signed in as
 # Control characters, and letters that turn the direction of others round: they make a name read like another one.
 _HIDDEN = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
@@ -42,6 +44,7 @@ def settle(
     email_verified: bool = True,
     first_name: str = "",
     last_name: str = "",
+    logins: Collection[str] = (),
     groups: Collection[str] = (),
     role: Role | None,
     at_sign_in: bool = True,
@@ -74,6 +77,7 @@ def settle(
         identity.name, identity.dn, identity.groups = name, dn.translate(_HIDDEN), sorted(group for group in groups if group.isprintable())
         identity.seen_at = timezone.now()
         identity.save()
+        _settle_logins(identity, logins)
     roles.settle(identity, role)  # in a transaction of its own: it may lock all staff, and that before the person
     tell_groups(user)
     return user
@@ -90,6 +94,7 @@ def settle_entry(entry: Entry, config: DirectoryConfig, *, at_sign_in: bool = Tr
         email=entry.email,
         first_name=entry.first_name,
         last_name=entry.last_name,
+        logins=entry.logins,
         groups=entry.groups,
         role=Role(given) if given else None,
         at_sign_in=at_sign_in,
@@ -185,6 +190,14 @@ def _settle_names(identity: Identity, first_name: str, last_name: str, *, acting
     if changed:
         user.save(update_fields=list(changed))
         audit.record("identity.names", acting_user=acting_user, target=user, source=identity.source, changed=sorted(changed))
+
+
+def _settle_logins(identity: Identity, told: Collection[str]) -> None:
+    possible = dict.fromkeys(name for login in told if len(name := in_one_case(login)) <= _LONGEST_UID)
+    names, known = list(possible)[:_NAMES_KEPT], set(identity.names.values_list("name", flat=True))
+    if over := known.difference(names):
+        identity.names.filter(name__in=over).delete()
+    IdentityName.objects.bulk_create([IdentityName(identity=identity, name=name) for name in names if name not in known])
 
 
 def _readable(name: str) -> str:

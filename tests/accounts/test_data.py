@@ -47,7 +47,8 @@ def download(client):
 
 def test_the_file_holds_what_is_kept_of_a_person_and_nothing_of_others(ada, hers):
     ssh_keys.add(ada, given=KEY, name="laptop")
-    Identity.objects.create(user=ada, source=DIRECTORY, uid="uuid-1", name="ada", groups=["cn=students"])
+    identity = Identity.objects.create(user=ada, source=DIRECTORY, uid="uuid-1", name="ada", groups=["cn=students"])
+    identity.names.create(name="ada@ad.uni.test")
     ApiToken.objects.create(user=ada, name="script", digest="d" * 64, scopes=["read"])
     machine = make_machine("web-01", owner=ada, password="machine-secret", ssh_private_key="private-secret")
     make_machine("of-bob", owner=make_user("bob"))
@@ -59,6 +60,7 @@ def test_the_file_holds_what_is_kept_of_a_person_and_nothing_of_others(ada, hers
     assert found["profile"]["username"] == "ada" and found["profile"]["first_name"] == "Ada"
     assert [machine["name"] for machine in found["machines"]] == ["web-01"]
     assert found["ssh_keys"][0]["text"] == KEY and found["identities"][0]["uid"] == "uuid-1"
+    assert found["identities"][0]["names"] == ["ada@ad.uni.test"]
     assert found["realm_accounts"] == [{"cluster__name": machine.cluster.name, "userid": "ada@pve", "role_before": "student"}]
     assert found["api_tokens"][0]["name"] == "script" and found["requests"][0]["reason"] == "For my thesis."
     assert [lesson["lab_class__name"] for lesson in found["classes_joined"]] == ["Web"]

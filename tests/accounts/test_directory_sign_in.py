@@ -1,19 +1,23 @@
 """People of the university's directory sign in with it, and nobody gets their account in another way."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from allauth.account import app_settings
 from allauth.account.models import EmailAddress
 from allauth.account.utils import user_pk_to_url_str
+from django.conf import settings
 from django.core import mail
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
+from accounts.directory.client import Directory
 from accounts.directory.config import Attributes
 from accounts.models import DIRECTORY, AuditEntry, Identity, Role, User
-from accounts.services import directory
+from accounts.selectors import meant_by, tried_by
+from accounts.services import directory, directory_sync, identities
 from tests import slapd as tree
 from tests.directory.config import config_for
 from tests.factories import PASSWORD, make_user
@@ -83,12 +87,17 @@ def test_name_address_and_case_lead_to_one_account(university):
     assert User.objects.count() == Identity.objects.count() == 1
 
 
-def test_another_name_with_an_at_is_no_address_that_waits_to_be_confirmed(configured, slapd):
-    """The name that Active Directory binds with, and a second address."""
+@pytest.fixture
+def active_directory(configured, slapd):
+    """Where Alice has more names: the one that Active Directory binds with, and a second address."""
     configured(slapd, attributes=Attributes(name="sAMAccountName", logins=("sAMAccountName", "userPrincipalName", "mail")))
     classes = ["top", "person", "organizationalPerson", "inetOrgPerson", "foreignPerson"]
-    more = {"sAMAccountName": "alice", "userPrincipalName": "alice@ad.uni.test", "mail": ["alice@uni.test", "a.lias@uni.test"]}
+    more = {"sAMAccountName": "alice", "userPrincipalName": "alice@ad.uni.test", "mail": ["alice@uni.test", "A.Lias@uni.test"]}
     slapd.change(slapd.dns["alice"], objectClass=classes, **more)
+    return slapd
+
+
+def test_another_name_with_an_at_is_no_address_that_waits_to_be_confirmed(active_directory):
     for login in ("alice@ad.uni.test", "a.lias@uni.test", "alice@ad.uni.test", "alice"):  # at the first time too
         assert as_person("alice", login), login
     assert list(EmailAddress.objects.values_list("email", "verified")) == [("alice@uni.test", True)]
@@ -336,6 +345,55 @@ def test_who_types_a_name_that_two_have_keeps_neither_out_of_their_own_browser(u
         last = said(local, "alice", "wrong")
     assert "Too many" in last
     assert said(own, "alice", password_of("alice")) == "in"
+
+
+def test_all_names_that_the_directory_knows_of_somebody_are_one_account(active_directory):
+    assert as_person("alice")
+    for login in ("alice", "alice@ad.uni.test", "a.lias@uni.test", "ALICE@AD.UNI.TEST", "alice@uni.test"):
+        assert "not correct" in post(login, "wrong")[1].content.decode()
+        assert AuditEntry.objects.filter(action="user.sign_in_failed").latest("pk").data["reason"] == "wrong_password"
+    for login in ("alice@ad.uni.test", "A.Lias@uni.test", "alice"):
+        assert "Too many" in post(login, password_of("alice"))[1].content.decode(), login
+
+
+@pytest.mark.parametrize("login", ["alice@ad.uni.test", "a.lias@uni.test"])
+def test_who_types_another_name_of_somebody_keeps_them_out_of_no_browser_of_theirs(active_directory, settings, login):
+    settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"login_failed_anywhere": "3/1h/key"}
+    own = signed_in_and_out("alice", password_of("alice"))
+    for _ in range(4):
+        last = post(login, "wrong")[1].content.decode()
+    assert "Too many" in last
+    assert said(own, login, password_of("alice")) == "in"
+
+
+def test_a_name_that_is_taken_from_somebody_is_theirs_no_more(active_directory):
+    alice = as_person("alice")
+    assert set(alice.identities.get().names.values_list("name", flat=True)) == {"alice", "alice@uni.test", "a.lias@uni.test", "alice@ad.uni.test"}
+    active_directory.change(active_directory.dns["alice"], mail=["alice@uni.test"])
+    directory_sync.sync()
+    assert tried_by("a.lias@uni.test") == [] and tried_by("ALICE@ad.uni.test") == [alice]
+    assert meant_by("a.lias@uni.test") is None and meant_by("ALICE@ad.uni.test") == alice
+
+
+def test_a_direct_bind_tries_who_is_bound_with_the_name(configured, active_directory):
+    attributes = Attributes(name="sAMAccountName", logins=("sAMAccountName",))
+    active_directory.change(active_directory.dns["alice"], userPrincipalName="Al@AD.uni.test")
+    configured(active_directory, attributes=attributes, direct_bind="{login}@ad.uni.test")
+    assert Directory(settings.DIRECTORY).find("alice").logins == ("alice", "al")
+
+
+def test_no_more_than_ten_names_of_somebody_are_kept(configured, still_slapd):
+    configured(still_slapd)
+    entry = directory.client().find("alice")
+    alice = identities.settle_entry(replace(entry, logins=("alice", *(f"{number:02}@uni.test" for number in range(20)), "a" * 300)), settings.DIRECTORY)
+    assert alice.identities.get().names.count() == 10 and tried_by("08@uni.test") == [alice]
+
+
+def test_an_address_that_two_have_is_tried_on_both_and_recorded_of_neither(university):
+    twins = [as_person("twin1"), as_person("twin2")]
+    assert tried_by("lab@uni.test") == twins
+    User.objects.update(email=""), EmailAddress.objects.all().delete()
+    assert tried_by("lab@uni.test") == twins and meant_by("lab@uni.test") is None
 
 
 def test_another_spelling_is_no_other_account(configured, still_slapd):
