@@ -75,6 +75,7 @@ class AccountAdapter(AsksAgain, KeepsAnAddress, DefaultAccountAdapter):  # type:
         try:
             self.attempt = throttling.begin(request, _login_of(credentials))
         except throttling.TooOften as refused:
+            coming_and_going.turned_away(credentials, request, network=refused.network, by_network=refused.by_network)
             raise self.validation_error("too_many_from_network" if refused.by_network else "too_many_login_attempts") from None
 
     def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:

@@ -5,11 +5,15 @@ from typing import Any
 
 from allauth.account.models import EmailAddress
 from django.contrib.auth.models import AnonymousUser
+from django.core.cache import cache
+from django.http import HttpRequest
 
 from accounts.models import User
 from accounts.selectors import meant_by
 
 from . import audit, directory
+
+_TURNED_AWAY_EVERY = 300  # seconds between two entries of the same
 
 
 def signed_in(user: User, *, backend: str, methods: list[dict[str, Any]]) -> None:
@@ -26,11 +30,27 @@ def on_signed_out(user: User | None = None, **signal: Any) -> None:
 def on_sign_in_failed(credentials: dict[str, Any], request: Any = None, **signal: Any) -> None:
     """Whoever types the password into the field of the name shall not find it in the record: what was typed is
     looked up and not kept. Where it leads to an account, that is named."""
-    typed = str(credentials.get("username") or credentials.get("email") or "")[:254].replace("\0", "")
+    typed = _typed(credentials)
     user = meant_by(typed)
+    _record_refused(user, request, reason=_why_failed(user, unjudged=directory.left_unjudged(request, typed)))
+
+
+def turned_away(credentials: dict[str, Any], request: HttpRequest, *, network: str, by_network: bool) -> None:
+    """Tried too often, so that nobody looked at the password. A flood does not fill the record: it leaves one entry in
+    five minutes, of each person; of a network where nobody is meant, or where everybody in it is turned away."""
+    user = meant_by(_typed(credentials))
+    whom = f"network:{network}" if user is None or by_network else f"person:{user.pk}"
+    if cache.add(f"turned_away:{whom}", True, _TURNED_AWAY_EVERY):
+        _record_refused(user, request, reason="too_often")
+
+
+def _typed(credentials: dict[str, Any]) -> str:
+    return str(credentials.get("username") or credentials.get("email") or "")[:254].replace("\0", "")
+
+
+def _record_refused(user: User | None, request: Any, *, reason: str) -> None:
     data: dict[str, Any] = {"again": True} if getattr(getattr(request, "user", None), "is_authenticated", False) else {}
-    why = _why_failed(user, unjudged=directory.left_unjudged(request, typed))
-    audit.record("user.sign_in_failed", acting_user=AnonymousUser(), target=user, outcome="refused", reason=why, **data)
+    audit.record("user.sign_in_failed", acting_user=AnonymousUser(), target=user, outcome="refused", reason=reason, **data)
 
 
 def _why_failed(user: User | None, *, unjudged: bool) -> str:

@@ -6,7 +6,7 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
-from accounts.models import DIRECTORY, Identity
+from accounts.models import DIRECTORY, AuditEntry, Identity, User
 from accounts.throttling import _COOKIE
 from tests.factories import PASSWORD, make_user
 
@@ -83,6 +83,29 @@ def test_a_network_that_is_wrong_without_end_is_told_so_and_known_browsers_go_on
     assert "too many wrong passwords from your network" in sign_in("erik")
     assert sign_in("erik", address=ELSEWHERE) == "in"
     assert sign_in("ada", client=own) == "in"
+
+
+def turned_away():
+    entries = AuditEntry.objects.filter(action="user.sign_in_failed", data__reason="too_often")
+    return list(entries.order_by("pk").values_list("object_name", "outcome", "address"))
+
+
+def test_who_is_turned_away_is_recorded_once_in_a_while():
+    make_user("ada"), make_user("erik")
+    guess("ada", 9), guess("ada@uni.test", 3)
+    assert turned_away() == [("ada", "refused", HALL)]
+    guess("erik", 9), guess("nobody", 9), guess("no one", 9)
+    assert turned_away()[1:] == [("erik", "refused", HALL), ("", "refused", HALL)]
+    cache.delete(f"turned_away:person:{User.objects.get(username='ada').pk}")  # as five minutes later
+    guess("ada", 3)
+    assert turned_away()[3:] == [("ada", "refused", HALL)]
+
+
+def test_a_network_that_is_turned_away_is_recorded_once_whoever_is_meant(settings):
+    settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"login_failed_network": "3/5m/ip"}
+    for name in [make_user(f"p{number}").username for number in range(9)]:
+        guess(name, 1)
+    assert turned_away() == [("p3", "refused", HALL)]
 
 
 def test_all_names_of_a_person_are_one_account():
