@@ -27,11 +27,12 @@ _KINDS: dict[str, dict[str, Any]] = {
     "freeipa": {"uid": "ipaUniqueID", "name": "uid", "logins": ["uid", "mail"], "filter": "(objectClass=person)", "member_of": "memberOf", "in_chain": False},
 }
 
+_ATTRIBUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9;._-]*")  # an OID, too
+
 
 def read(env: environ.Env) -> "DirectoryConfig | None":
     """Raises ImproperlyConfigured."""
-    uris = tuple(re.split(r"[,\s]+", _text(env, "LDAP_URIS", "").strip()))
-    if uris == ("",):
+    if not env.ENVIRON.get("LDAP_URIS", "").strip():
         return None
     if find_spec("ldap") is None or find_spec("django_auth_ldap") is None:
         raise ImproperlyConfigured(
@@ -39,12 +40,12 @@ def read(env: environ.Env) -> "DirectoryConfig | None":
             " libsasl2-dev gcc, then pip install --require-hashes -r requirements/ldap.txt."
         )
     try:
-        return _config(env, uris)
+        return _config(env)
     except ValueError as error:
         raise ImproperlyConfigured(f"The directory's settings (LDAP_…) are wrong: {error}.") from None
 
 
-def _config(env: environ.Env, uris: tuple[str, ...]) -> "DirectoryConfig":
+def _config(env: environ.Env) -> "DirectoryConfig":
     from accounts.directory.config import Attributes, DirectoryConfig, Groups, whole_names
 
     kind = _text(env, "LDAP_KIND", "openldap")
@@ -54,9 +55,9 @@ def _config(env: environ.Env, uris: tuple[str, ...]) -> "DirectoryConfig":
     names = _json(env, "LDAP_ATTRIBUTES", {})
     if unknown := set(names) - {"uid", "name", "email", "first_name", "last_name"}:
         raise ValueError(f"LDAP_ATTRIBUTES knows uid, name, email, first_name and last_name, but not {sorted(unknown)[0]}")
-    ca_file = _text(env, "LDAP_CA_FILE", "")
+    ca_file, member_of = _text(env, "LDAP_CA_FILE", ""), _text(env, "LDAP_MEMBER_OF_ATTRIBUTE", usual["member_of"]).strip()
     return DirectoryConfig(
-        uris=uris,
+        uris=_list(env, "LDAP_URIS", []),
         user_bases=_dns(env, "LDAP_USER_BASES"),
         start_tls=_bool(env, "LDAP_START_TLS", True),
         allow_plaintext=_bool(env, "LDAP_ALLOW_PLAINTEXT", False),
@@ -67,12 +68,15 @@ def _config(env: environ.Env, uris: tuple[str, ...]) -> "DirectoryConfig":
         direct_bind=_text(env, "LDAP_DIRECT_BIND", ""),
         user_filter=_text(env, "LDAP_USER_FILTER", usual["filter"]),
         disabled_filter=_text(env, "LDAP_DISABLED_FILTER", ""),
-        attributes=Attributes(**{"uid": usual["uid"], "name": usual["name"], **names}, logins=_list(env, "LDAP_LOGIN_ATTRIBUTES", usual["logins"])),
+        attributes=Attributes(
+            **{"uid": usual["uid"], "name": usual["name"], **{of: _attribute("LDAP_ATTRIBUTES", name) for of, name in names.items()}},
+            logins=_attributes(env, "LDAP_LOGIN_ATTRIBUTES", usual["logins"]),
+        ),
         groups=Groups(
             bases=_dns(env, "LDAP_GROUP_BASES"),
             filter=_text(env, "LDAP_GROUP_FILTER", "(objectClass=*)"),
-            members=_list(env, "LDAP_GROUP_MEMBER_ATTRIBUTES", list(Groups().members)),
-            member_of=_text(env, "LDAP_MEMBER_OF_ATTRIBUTE", usual["member_of"]),
+            members=_attributes(env, "LDAP_GROUP_MEMBER_ATTRIBUTES", list(Groups().members)),
+            member_of=member_of and _attribute("LDAP_MEMBER_OF_ATTRIBUTE", member_of),
             nested=_bool(env, "LDAP_NESTED_GROUPS", True),
             in_chain=_bool(env, "LDAP_IN_CHAIN", usual["in_chain"]),
         ),
@@ -87,6 +91,10 @@ def _config(env: environ.Env, uris: tuple[str, ...]) -> "DirectoryConfig":
 def _text(env: environ.Env, name: str, default: str) -> str:
     """As it stands: django-environ takes a value that begins with $, as passwords may, for the name of another variable."""
     value: str = env.ENVIRON.get(name, default)
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8 come as halves of characters, which no server can be sent
+        raise ValueError(f"{name} is not written in UTF-8") from None
     return value
 
 
@@ -106,6 +114,16 @@ def _seconds(env: environ.Env, name: str, default: float) -> float:
 
 def _list(env: environ.Env, name: str, default: list[str]) -> tuple[str, ...]:
     return tuple(part for part in re.split(r"[,\s]+", _text(env, name, ",".join(default)).strip()) if part)
+
+
+def _attributes(env: environ.Env, name: str, default: list[str]) -> tuple[str, ...]:
+    return tuple(_attribute(name, value) for value in _list(env, name, default))
+
+
+def _attribute(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _ATTRIBUTE.fullmatch(value):
+        raise ValueError(f"{name}: {json.dumps(value, ensure_ascii=False)} is no name of an attribute")
+    return value
 
 
 def _dns(env: environ.Env, name: str) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ class DirectoryConfig:
     def _check(self, uri: str) -> None:
         try:
             parts = urlsplit(uri)
-            good = parts.scheme in ("ldap", "ldaps") and parts.hostname and parts.path in ("", "/") and (parts.port or 1)
+            good = parts.scheme in ("ldap", "ldaps") and (parts.hostname or "").encode("idna") and parts.path in ("", "/") and (parts.port or 1)
         except ValueError:
             good = False
         if not good:

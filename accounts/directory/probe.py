@@ -54,7 +54,7 @@ def probe(uri: str, config: DirectoryConfig) -> Probe:
         return Probe(uri, _since(began), problem=f"it speaks no TLS: {error.reason or error}", advice=_NO_TLS)
     except TimeoutError:
         return Probe(uri, _since(began), problem="nothing answers in time", advice=_SILENT)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         return Probe(
             uri, _since(began), problem="nobody knows this name", advice="Look for a slip in LDAP_URIS, and whether this computer's name server knows the name."
         )

@@ -85,6 +85,9 @@ class Servers:
                 problems.append(f"{uri}: {described(error)}")
             except (_Plain, OSError, ssl.SSLError) as error:
                 problems.append(f"{uri}: {error}")
+            except (ValueError, TypeError) as error:  # of a slip in the settings, or a value that libldap cannot send
+                log.exception("%s cannot be asked", uri)
+                problems.append(f"{uri}: it cannot be asked like this ({type(error).__name__})")
             else:
                 self._answered_at[uri] = time.monotonic()
                 self._hung_at.pop(uri, None)

@@ -8,6 +8,7 @@ from django.core.management import CommandError, call_command
 
 from accounts.directory.client import Directory
 from accounts.directory.config import Attributes, Groups
+from accounts.directory.probe import probe
 from accounts.models import AuditEntry, Role, User
 from accounts.services import identities, people, roles
 from classes.services import enrolment
@@ -256,3 +257,7 @@ def test_the_sync_by_hand_asks_before_it_closes_too_much(slapd, settings):
     with pytest.raises(CommandError, match="add --yes"):
         synced()
     assert "deactivated: bob" in synced("--yes")
+
+
+def test_a_name_that_can_be_none_is_one_that_nobody_knows(configured):
+    assert probe("ldaps://ldap..example.org", portal.DIRECTORY).problem == "nobody knows this name"

@@ -11,6 +11,8 @@ from labportal import settings_directory
 
 LEAST = {"LDAP_URIS": "ldaps://ldap.uni.test", "LDAP_USER_BASES": "ou=people,dc=uni,dc=test"}
 
+LATIN_1 = b"gr\xfcn".decode("utf-8", "surrogateescape")  # as it comes from the environment
+
 
 @pytest.fixture
 def read(monkeypatch):
@@ -86,11 +88,18 @@ def test_on_this_computer_nobody_listens(read, uri):
         ({"LDAP_URIS": "ldap.uni.test"}, "ldap.uni.test"),
         ({"LDAP_URIS": "ldaps://"}, "ldaps://"),
         ({"LDAP_URIS": "ldaps://host:port"}, "ldaps://host:port"),
+        ({"LDAP_URIS": "ldaps://ldap..example.org"}, "ldaps://ldap..example.org"),
+        ({"LDAP_URIS": f"ldaps://{'a' * 64}.example.org"}, "aaaa.example.org is no address"),
+        ({"LDAP_URIS": LATIN_1}, "LDAP_URIS is not written in UTF-8"),
         ({"LDAP_USER_BASES": ""}, "no base"),
         ({"LDAP_USER_BASES": "people"}, "LDAP_USER_BASES"),
         ({"LDAP_CA_FILE": "/nowhere/ca.pem"}, "/nowhere/ca.pem"),
         ({"LDAP_BIND_DN": "cn=portal,dc=uni"}, "password"),
         ({"LDAP_BIND_PASSWORD": "hunter2"}, "bind DN"),
+        ({"LDAP_BIND_DN": "cn=portal,dc=uni", "LDAP_BIND_PASSWORD": f"hunter2{LATIN_1}"}, "LDAP_BIND_PASSWORD is not written in UTF-8"),
+        ({"LDAP_BIND_DN": LATIN_1, "LDAP_BIND_PASSWORD": "hunter2"}, "LDAP_BIND_DN is not written in UTF-8"),
+        ({"LDAP_USER_FILTER": f"(ou={LATIN_1})"}, "LDAP_USER_FILTER"),
+        ({"LDAP_USER_BASES": f"ou={LATIN_1},dc=uni"}, "LDAP_USER_BASES"),
         ({"LDAP_DIRECT_BIND": "uid=%s,dc=uni"}, "{login}"),
         ({"LDAP_TIMEOUT": "30"}, "time-out"),
         ({"LDAP_TIMEOUT": "soon"}, "LDAP_TIMEOUT"),
@@ -100,6 +109,14 @@ def test_on_this_computer_nobody_listens(read, uri):
         ({"LDAP_KIND": "novell"}, "LDAP_KIND"),
         ({"LDAP_ATTRIBUTES": "uid"}, "LDAP_ATTRIBUTES"),
         ({"LDAP_ATTRIBUTES": '{"role": "title"}'}, "role"),
+        ({"LDAP_ATTRIBUTES": '{"email": null}'}, "LDAP_ATTRIBUTES: null is no name of an attribute"),
+        ({"LDAP_ATTRIBUTES": '{"email": ["mail"]}'}, "LDAP_ATTRIBUTES"),
+        ({"LDAP_ATTRIBUTES": '{"first_name": 5}'}, "LDAP_ATTRIBUTES"),
+        ({"LDAP_ATTRIBUTES": '{"uid": ""}'}, "LDAP_ATTRIBUTES"),
+        ({"LDAP_ATTRIBUTES": '{"uid": "entry\\nUUID"}'}, "LDAP_ATTRIBUTES"),
+        ({"LDAP_LOGIN_ATTRIBUTES": "uid,ma)il"}, "LDAP_LOGIN_ATTRIBUTES"),
+        ({"LDAP_GROUP_MEMBER_ATTRIBUTES": "member=*"}, "LDAP_GROUP_MEMBER_ATTRIBUTES"),
+        ({"LDAP_MEMBER_OF_ATTRIBUTE": "(memberOf)"}, "LDAP_MEMBER_OF_ATTRIBUTE"),
         ({"LDAP_ROLE_GROUPS": "cn=staff,dc=uni"}, "LDAP_ROLE_GROUPS"),
         ({"LDAP_ROLE_GROUPS": '{"admin": "cn=a,dc=uni"}', "LDAP_GROUP_BASES": "dc=uni"}, "admin"),
         ({"LDAP_ROLE_GROUPS": '{"staff": 1}'}, "LDAP_ROLE_GROUPS"),
@@ -113,6 +130,16 @@ def test_what_cannot_be_right_is_named_in_one_sentence(read, variables, named):
     with pytest.raises(ImproperlyConfigured, match=named) as raised:
         read(**LEAST | variables)
     assert "hunter2" not in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_attributes_may_be_named_by_their_number_or_with_an_option(read):
+    config = read(**LEAST, LDAP_ATTRIBUTES='{"email": "0.9.2342.19200300.100.1.3", "first_name": "givenName;lang-de"}')
+    assert (config.attributes.email, config.attributes.first_name) == ("0.9.2342.19200300.100.1.3", "givenName;lang-de")
+
+
+@pytest.mark.parametrize("uri", ["ldaps://ldap.uni.test.", "ldaps://verzeichnis.münster.test", "ldaps://[fe80::1]:636", "ldaps://dc_1.uni.test"])
+def test_hosts_that_have_such_a_name(read, uri):
+    assert read(**LEAST | {"LDAP_URIS": uri}).uris == (uri,)
 
 
 @pytest.mark.parametrize("password", ["$ecret", "$", "a#b", "'x\"y", "\\$x", " x "])

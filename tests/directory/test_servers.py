@@ -9,6 +9,7 @@ import pytest
 
 from accounts.directory import servers
 from accounts.directory.client import Directory
+from accounts.directory.config import Attributes
 from accounts.directory.servers import RESTING_PATIENCE
 from accounts.directory.types import DirectoryError, Unreachable
 from tests.authority import Authority
@@ -251,6 +252,14 @@ def test_a_server_without_encryption_gets_no_password(slapd):
 def test_a_server_without_encryption_is_passed_over(slapd, still_slapd):
     without_tls(slapd)
     assert sign_in(Directory(config_for(slapd, slapd.uri, still_slapd.uri, start_tls=True, ca_file=still_slapd.ca_file))).name == "alice"
+
+
+@pytest.mark.parametrize("slip", [{"attributes": Attributes(email=None)}, {"attributes": Attributes(email=5)}, {"bind_password": "a-secret\udcfc"}])
+def test_what_no_server_can_be_asked_is_no_answer(still_slapd, slip, caplog):
+    """Others than people of the directory can sign in all the same."""
+    with pytest.raises(Unreachable) as raised:
+        sign_in(Directory(config_for(still_slapd, **slip)))
+    assert "cannot be asked like this" in raised.value.detail and "a-secret" not in raised.value.detail + caplog.text
 
 
 def test_errors_hold_no_password(still_slapd):

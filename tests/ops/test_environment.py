@@ -69,6 +69,7 @@ def test_a_missing_variable_is_told_in_one_sentence(tmp_path: Path, missing: str
         ("EMAIL_URL", "pigeon://roof"),
         ("DATABASE_URL", "paper://drawer"),
         ("LABPORTAL_ENV_FILE", "/nowhere/env"),
+        ("LDAP_URIS", "ldaps://gr\udcfcn.example.org"),  # ü as Latin-1 has it
     ],
 )
 def test_a_wrong_variable_is_told_in_one_sentence(tmp_path: Path, name: str, value: str) -> None:
