@@ -45,7 +45,7 @@ def settle(
     first_name: str = "",
     last_name: str = "",
     logins: Collection[str] = (),
-    groups: Collection[str] = (),
+    groups: Collection[str] | None = (),
     role: Role | None,
     at_sign_in: bool = True,
 ) -> User | None:
@@ -53,8 +53,9 @@ def settle(
     None: they are deactivated, unless that was done because the identity was gone, which it no longer is.
 
     A new person gets a user name that is free; it stays when the name of the identity changes. `role` is what the
-    groups give, None if they give none, see `roles.settle`. An address that somebody else has is not taken. What changes
-    without a sign-in is none of the person's doing, and the record says so.
+    groups give, None if they give none, see `roles.settle`. An address that somebody else has is not taken. `groups`
+    that are None are not known, and stay as they were, but of who comes back. What changes without a sign-in is none of
+    the person's doing, and the record says so.
     """
     if not 0 < len(uid) <= _LONGEST_UID or not uid.isprintable():
         log.error("%s: %r is no stable id of anybody", source, uid[:_LONGEST_UID])
@@ -67,6 +68,8 @@ def settle(
         identity = hold(identity.pk)
         user = identity.user
         acting_user = user if at_sign_in else None
+        if groups is None and identity.closed_at is not None:
+            groups = ()  # they have been away, and are in none of their old ones by this
         _welcome_back(identity)
         if not user.is_active:
             return None
@@ -74,7 +77,9 @@ def settle(
             audit.record("identity.renamed", acting_user=acting_user, target=user, source=source, before=identity.name, after=name)
         _settle_address(identity, email, verified=email_verified, acting_user=acting_user)
         _settle_names(identity, first_name, last_name, acting_user=acting_user)
-        identity.name, identity.dn, identity.groups = name, dn.translate(_HIDDEN), sorted(group for group in groups if group.isprintable())
+        identity.name, identity.dn = name, dn.translate(_HIDDEN)
+        if groups is not None:
+            identity.groups = sorted(group for group in groups if group.isprintable())
         identity.seen_at = timezone.now()
         identity.save()
         _settle_logins(identity, logins)
@@ -84,7 +89,9 @@ def settle(
 
 
 def settle_entry(entry: Entry, config: DirectoryConfig, *, at_sign_in: bool = True) -> User | None:
-    """The person of an entry of the university directory, see `settle`."""
+    """The person of an entry of the university directory, see `settle`. A directory that lets the portal read groups no
+    more answers as if there were none: at a sign-in that takes a role, as it must where it is true, and no places in
+    classes. The groups stay for the nightly sync, which sees whether all others are in none either."""
     given = config.role_of(entry.groups)
     return settle(
         DIRECTORY,
@@ -95,7 +102,7 @@ def settle_entry(entry: Entry, config: DirectoryConfig, *, at_sign_in: bool = Tr
         first_name=entry.first_name,
         last_name=entry.last_name,
         logins=entry.logins,
-        groups=entry.groups,
+        groups=None if at_sign_in and not entry.groups else entry.groups,
         role=Role(given) if given else None,
         at_sign_in=at_sign_in,
     )

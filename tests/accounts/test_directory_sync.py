@@ -94,6 +94,55 @@ def test_a_group_brings_its_people_into_the_class_that_of_a_group_in_it_too(dire
     assert place.machine.owner == alice and not Operation.objects.exists()
 
 
+@pytest.fixture
+def waiting(directory):
+    """A class of Carol's group, in which she has a machine, and of Bob's and Alice's, who wait for one."""
+    lab_class = make_class()
+    lab_class.directory_group = tree.TEACHERS
+    lab_class.save()
+    make_place(lab_class)
+    came("carol")
+    for name in ("alice", "bob"):
+        directory.join(tree.TEACHERS, directory.dns[name])
+        came(name)
+    return lab_class
+
+
+def in_class(lab_class) -> list[tuple[str, bool]]:
+    return sorted((enrolment.student.username, enrolment.left_group_at is None) for enrolment in lab_class.enrolments.select_related("student"))
+
+
+def test_where_groups_cannot_be_read_a_sign_in_takes_a_role_and_no_place(directory, settings, waiting):
+    believed, places = settings.DIRECTORY, [("alice", True), ("bob", True), ("carol", True)]
+    settings.DIRECTORY = config_for(directory, groups=Groups(bases=(tree.PEOPLE,)))
+    assert [came(name).role for name in ("carol", "bob", "alice")] == [Role.STUDENT] * 3
+    assert in_class(waiting) == places
+    assert sync().outcome == Outcome.REFUSED and in_class(waiting) == places
+    settings.DIRECTORY = believed
+    assert came("carol").role == Role.TEACHER and in_class(waiting) == places
+
+
+def test_who_left_their_last_group_loses_the_role_at_once_and_the_place_at_night(directory, waiting):
+    directory.leave(tree.TEACHERS, directory.dns["carol"])
+    assert not Directory(portal.DIRECTORY).find("carol").groups
+    assert came("carol").role == Role.STUDENT and ("carol", True) in in_class(waiting)
+    assert sync().lowered == ["carol"] and ("carol", False) in in_class(waiting)
+    assert not Identity.objects.get(user__username="carol").groups
+
+
+def test_who_comes_back_is_in_none_of_their_old_groups(directory, waiting):
+    directory.change(directory.dns["carol"], nsAccountLock="TRUE")
+    assert sync().closed == ["carol"] and ("carol", True) not in in_class(waiting)
+    directory.change(directory.dns["carol"], nsAccountLock=None)
+    directory.leave(tree.TEACHERS, directory.dns["carol"])
+    assert came("carol").identities.get().groups == [] and ("carol", True) not in in_class(waiting)
+
+
+def test_who_left_one_of_several_groups_loses_the_place_at_the_sign_in(directory, waiting):
+    directory.leave(tree.TEACHERS, directory.dns["bob"])
+    assert came("bob").identities.get().groups and in_class(waiting) == [("alice", True), ("carol", True)]
+
+
 # -- who has gone ------------------------------------------------------------------------------
 
 
