@@ -136,6 +136,7 @@ class Slapd:
         """The server goes on listening, and answers nobody."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # it may yet answer before
 
     def thaw(self) -> None:
         assert self._process is not None
