@@ -3,8 +3,10 @@
 import pytest
 
 from machines.providers.proxmox import client as client_module
+from machines.providers.proxmox import provider as provider_module
 from machines.providers.proxmox.breakers import Breakers
 from machines.providers.proxmox.client import Client
+from machines.providers.proxmox.placement import Ledger
 from tests.proxmox.running import running_cluster
 
 from .desk import Desk
@@ -17,9 +19,10 @@ def cluster():
 
 
 @pytest.fixture(autouse=True)
-def nothing_failed_before(monkeypatch):
-    """What one test broke does not keep the next one waiting."""
+def nothing_happened_before(monkeypatch):
+    """What one test broke does not keep the next one waiting, and what it made fills no node."""
     monkeypatch.setattr(client_module, "shared_breakers", Breakers())
+    monkeypatch.setattr(provider_module, "shared_ledger", Ledger())
 
 
 @pytest.fixture
