@@ -76,6 +76,10 @@ class SlapdMissing(Exception):
     """OpenLDAP's server is not installed."""
 
 
+class NotStarted(Exception):
+    """The server ended at once, as it does where a port is taken, or answers nobody."""
+
+
 class Slapd:
     """One server and its tree. `dns` gives the DN of everybody of the tree by uid; the password of each is `password_of(uid)`."""
 
@@ -121,10 +125,20 @@ class Slapd:
         with (self.folder / "slapd.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 20
-        while not _listens(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"slapd did not start: {(self.folder / 'slapd.log').read_text()}")
+        answers = False
+        while not answers:
             time.sleep(0.01)
+            answers = self._answers()
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise NotStarted((self.folder / "slapd.log").read_text())
+
+    def _answers(self) -> bool:
+        """Whoever merely listens there may be somebody else, who was quicker to take the port."""
+        try:
+            with self.as_root():
+                return True
+        except ldap.LDAPError:
+            return False
 
     def stop(self) -> None:
         if self._process is not None:
@@ -147,6 +161,7 @@ class Slapd:
     @contextmanager
     def as_root(self) -> Iterator[SimpleLDAPObject]:
         connection = ldap.initialize(self.uri)
+        connection.set_option(ldap.OPT_TIMEOUT, 10)
         connection.simple_bind_s(ROOT_DN, ROOT_PASSWORD)
         try:
             yield connection
@@ -280,7 +295,12 @@ def planted_slapd() -> Iterator[Slapd]:
     folder = Path(tempfile.mkdtemp(prefix="lt-slapd-"))
     server = Slapd(folder, Authority("Authority of the university"))
     try:
-        server.start()
+        try:
+            server.start()
+        except NotStarted:  # somebody took a port after it was found free
+            server.stop()
+            server.port, server.tls_port = free_port(), free_port()
+            server.start()
         server.plant()
         yield server
     finally:
@@ -304,14 +324,6 @@ def _program(folder: Path) -> Path:
     if not copy.exists():
         shutil.copy(found, copy)
     return copy
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def _bytes(value: str | bytes | list[str]) -> list[bytes]:
