@@ -6,7 +6,7 @@ A mail is claimed before it is sent and marked after; only a process that dies i
 """
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import timedelta
 from smtplib import SMTPException
 from typing import Any, TypeVar
@@ -75,21 +75,26 @@ def withdraw_from_staff(about: User) -> None:
 
 
 def _post_notices(people: Iterable[User], template: str, context: dict[str, Any], *, to: str = "", about: User | None = None) -> None:
-    now, notices = timezone.now(), []
+    now = timezone.now()
+    reached = [user for user in people if to or user.email]
+    texts = written(reached, f"accounts/mail/{template}.txt", context)
+    Notice.objects.bulk_create(
+        Notice(user=user, about=about, to=to or user.email, subject=subject, body=body, not_before=now) for user, (subject, body) in texts
+    )
+
+
+def written(readers: Iterable[User], template: str, context: dict[str, Any]) -> Iterator[tuple[User, Text]]:
+    """For each of them a mail whose first line is the subject, in their language and with times of their zone; none where
+    the portal sends none. What is to be said in that language too comes as a function."""
     texts: dict[tuple[str, str], Text] = {}  # each written once, however many read it
-    for user in people:
-        if mail.is_sent() and (address := to or user.email):
-            reads = (user.language, user.time_zone)
-            if reads not in texts:
-                texts[reads] = written(user, f"accounts/mail/{template}.txt", context)
-            subject, body = texts[reads]
-            notices.append(Notice(user=user, about=about, to=address, subject=subject, body=body, not_before=now))
-    Notice.objects.bulk_create(notices)
+    for reader in readers if mail.is_sent() else ():
+        reads = (reader.language, reader.time_zone)
+        if reads not in texts:
+            texts[reads] = _written(reader, template, context)
+        yield reader, texts[reads]
 
 
-def written(reader: User, template: str, context: dict[str, Any]) -> Text:
-    """A mail whose first line is the subject, in the reader's language and with times of their zone. What is to be said in
-    that language too comes as a function."""
+def _written(reader: User, template: str, context: dict[str, Any]) -> Text:
     context = {"portal_name": settings.PORTAL_NAME, "portal_url": settings.SITE_URL} | context
     with override(settings.LANGUAGE_CODE), preferences.of(reader):
         subject, _blank, body = render_to_string(template, context).strip().partition("\n")
@@ -168,4 +173,4 @@ def _is_still_meant(letter: PasswordLetter | WrittenLetter) -> bool:
 def _with_link(letter: PasswordLetter) -> Text:
     user, template = letter.user, "welcome" if letter.welcome else "password"
     context = {"user": user, "link": password_link(user), "days": settings.PASSWORD_RESET_TIMEOUT // 86400}
-    return written(user, f"accounts/mail/{template}.txt", context)
+    return _written(user, f"accounts/mail/{template}.txt", context)

@@ -6,7 +6,6 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import mail
 from accounts.models import User
 from accounts.selectors import staff_who_read_mail
 from accounts.services import letters
@@ -38,9 +37,6 @@ def trim() -> None:
 
 
 def _write(request: MachineRequest, what: str, people: Iterable[User]) -> None:
-    """To each in their language and with times of their zone."""
-    if not mail.is_sent():
-        return
     machine = request.machine
     context = {
         "asked": request,
@@ -49,8 +45,8 @@ def _write(request: MachineRequest, what: str, people: Iterable[User]) -> None:
         "machine_url": settings.SITE_URL + reverse("machines:machine", args=[machine.key]) if machine is not None else "",
         "admin_url": settings.SITE_URL + reverse("admin:machines_machinerequest_change", args=[request.pk]),
     }
-    now, mails = timezone.now(), []
-    for person in people:
-        subject, body = letters.written(person, f"machines/mail/{what}.txt", context)
-        mails.append(RequestMail(request=request, to=person.email, subject=subject, body=body, not_before=now))
-    RequestMail.objects.bulk_create(mails)
+    now = timezone.now()
+    RequestMail.objects.bulk_create(
+        RequestMail(request=request, to=person.email, subject=subject, body=body, not_before=now)
+        for person, (subject, body) in letters.written(people, f"machines/mail/{what}.txt", context)
+    )
